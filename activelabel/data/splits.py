@@ -1,0 +1,180 @@
+"""Splitting by patient, and the standardisation that is fitted on the training part alone."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activelabel.data.cohort import Cohort, FloatArray, IntArray
+from activelabel.errors import DataError, DuplicateImagesWarning, SettingsError, unknown
+from activelabel.seeding import stream
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Row numbers of the meta-training, meta-validation and meta-test images, each int64 and sorted."""
+
+    train: IntArray
+    val: IntArray
+    test: IntArray
+
+    def rows(self, name: str) -> IntArray:
+        """Return the rows of ``"train"``, ``"val"`` or ``"test"``.
+
+        Raises
+        ------
+        SettingsError: for any other name.
+        """
+        if name not in SPLITS:
+            raise SettingsError(unknown("split", name, SPLITS))
+        rows: IntArray = getattr(self, name)
+        return rows
+
+
+def split_cohort(
+    cohort: Cohort, fractions: tuple[float, float, float] = (0.7, 0.15, 0.15), *, seed: int = 0, published: bool = False
+) -> Splits:
+    """Split a cohort so that no patient's images stand on two sides.
+
+    MedSelect §2 gives 85/15/15 %, which is 115 %; the default is 70/15/15.
+
+    Parameters
+    ----------
+    cohort: what to split; without ``patient`` every image is its own patient.
+    fractions: shares of train, val and test; they sum to 1.
+    seed: of the shuffle of the patients.
+    published: use ``cohort.split`` instead.
+
+    Raises
+    ------
+    SettingsError: if the fractions are not positive or do not sum to 1, or no published split exists.
+    DataError: if a part would be empty.
+
+    Warns
+    -----
+    DuplicateImagesWarning: if identical images stand on two sides.
+    """
+    n = len(cohort)
+    if published:
+        if cohort.split is None:
+            raise SettingsError(f"{cohort.source.name} has no published split; use fractions.")
+        parts = {name: np.flatnonzero(cohort.split == name) for name in SPLITS}
+    else:
+        if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise SettingsError(f"fractions {fractions} must be three positive numbers that sum to 1.")
+        patients = np.arange(n) if cohort.patient is None else cohort.patient
+        _, group = np.unique(patients, return_inverse=True)
+        order = stream(seed, "split").permutation(int(group.max()) + 1)
+        # A patient falls where the middle of its images falls when all are laid out in the shuffled order.
+        sizes = np.bincount(group)[order]
+        middle = (np.cumsum(sizes) - sizes / 2) / n
+        side_of_patient = np.empty(len(order), dtype=np.int64)
+        side_of_patient[order] = np.searchsorted(np.cumsum(fractions[:2]), middle, side="right")
+        parts = {name: np.flatnonzero(side_of_patient[group] == index) for index, name in enumerate(SPLITS)}
+    for name in SPLITS:
+        if not len(parts[name]):
+            raise DataError(f"{cohort.source.name}: the {name} part has no images ({n} in all).")
+    splits = Splits(**parts)
+    report_duplicates(cohort, splits)
+    return splits
+
+
+def report_duplicates(cohort: Cohort, splits: Splits) -> int:
+    """Count, and warn about, images of val or test that are identical to one of another part.
+
+    Identical means the same bytes, of the image where there is one, else of its features.
+
+    Returns
+    -------
+    The number of val and test rows that have a twin in an earlier part.
+    """
+    rows = cohort.images if cohort.images is not None else cohort.embedded()
+    seen: set[bytes] = set()
+    crossing: list[int] = []
+    for name in SPLITS:
+        mine = set()
+        for row in splits.rows(name):
+            digest = hashlib.blake2b(np.ascontiguousarray(rows[row]).tobytes(), digest_size=16).digest()
+            if digest in seen:
+                crossing.append(int(row))
+            mine.add(digest)
+        seen |= mine
+    if crossing:
+        warnings.warn(
+            f"{cohort.source.name}: {len(crossing)} images of the val or test part are identical to one of another "
+            f"part (rows {', '.join(map(str, crossing[:5]))}{', ...' if len(crossing) > 5 else ''}). Results on them "
+            "flatter a learned strategy; drop them or give them one patient id.",
+            DuplicateImagesWarning,
+            stacklevel=3,
+        )
+    return len(crossing)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Shift and scale of features and clinical variables, fitted on training rows and kept with a model.
+
+    Parameters
+    ----------
+    mean, scale: float32 ``(d,)``; a constant feature has scale 1.
+    clinical_mean, clinical_scale: float32 ``(3,)`` for age, female and frontal. The two flags are centred, not scaled;
+        a variable that is missing everywhere has mean 0.
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    clinical_mean: FloatArray
+    clinical_scale: FloatArray
+
+    @classmethod
+    def fit(cls, cohort: Cohort, rows: IntArray) -> Standardizer:
+        """Fit on the given rows alone."""
+        features = cohort.embedded()[rows].astype(np.float64)
+        deviation = features.std(axis=0)
+        clinical = cohort.clinical_matrix()[rows].astype(np.float64)
+        known = np.isfinite(clinical)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, clinical, 0).sum(axis=0) / count
+        spread = np.sqrt((np.where(known, clinical - mean, 0) ** 2).sum(axis=0) / count)
+        scale = np.array([spread[0] if spread[0] > 0 else 1.0, 1.0, 1.0])
+        return cls(
+            features.mean(axis=0).astype(np.float32),
+            np.where(deviation > 1e-8, deviation, 1).astype(np.float32),
+            mean.astype(np.float32),
+            scale.astype(np.float32),
+        )
+
+    @classmethod
+    def identity(cls, dim: int) -> Standardizer:
+        """Return the one that changes nothing but missing clinical values, which become 0."""
+        zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
+        return cls(np.zeros(dim, np.float32), np.ones(dim, np.float32), zeros, ones)
+
+    def features(self, features: FloatArray) -> FloatArray:
+        """Return the standardised features, float32 ``(n, d)``.
+
+        Raises
+        ------
+        DataError: if ``d`` is not the one that it was fitted on.
+        """
+        if features.shape[1] != len(self.mean):
+            raise DataError(
+                f"the data has {features.shape[1]} features an image, the standardisation that came with the model "
+                f"{len(self.mean)}. Embed the images with the backbone that the model was trained on."
+            )
+        return (features - self.mean) / self.scale
+
+    def clinical(self, clinical: FloatArray) -> FloatArray:
+        """Return the standardised clinical variables, float32 ``(n, 3)``; missing values become 0, the mean."""
+        standardised: FloatArray = (clinical - self.clinical_mean) / self.clinical_scale
+        return np.nan_to_num(standardised, nan=0.0)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the four arrays by name, for saving."""
+        return {name: getattr(self, name) for name in ("mean", "scale", "clinical_mean", "clinical_scale")}

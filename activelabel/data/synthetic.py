@@ -1,0 +1,147 @@
+"""The embedded cohort: generated image embeddings that host what MedSelect studies.
+
+The generative model, for image ``i`` of patient ``p(i)``::
+
+    age_p    ~ Normal(58, 18) within 18..95          female_p ~ Bernoulli(0.45)
+    frontal_i ~ Bernoulli(0.7)                       z_ic ~ Bernoulli(prevalence_c), c = 1..8
+    clarity_i = (1 if frontal else lateral_clarity) * (1 - age_fade * (age_p - 18) / 77)
+    x_i = sum_c z_ic * clarity_i * e_ic * (strength_shared * s + strength_own * v_c)    the conditions
+        + normal_strength * clarity_i * w * [no condition]                              the healthy look
+        + (1 - frontal_i) * view_shift * l + (age_p - 58) / 18 * age_shift * a          acquisition and age
+        + nuisance * (2 - clarity_i) ** nuisance_power * N_i B                          unclear images scatter more
+        + N(0, noise^2 I)
+
+``s``, ``v_c``, ``w``, ``l``, ``a`` are random unit vectors, ``B`` is a random basis of a nuisance subspace of ``rank`` dimensions, and ``e_ic`` is a log-normal
+extent of disease, so that positives are more dispersed than negatives. Then labels get noise: a share of positives is missed and as
+many are called without reason, and a share of the positive calls becomes uncertain (-1). "No Finding" is every image without a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activelabel.data.cohort import Cohort, Source
+from activelabel.errors import SettingsError
+from activelabel.seeding import stream
+
+CONDITIONS = {
+    "Consolidation": 0.07,
+    "Enlarged Cardiomediastinum": 0.07,
+    "Cardiomegaly": 0.12,
+    "Pneumothorax": 0.09,
+    "Atelectasis": 0.15,
+    "Edema": 0.18,
+    "Pleural Effusion": 0.22,
+    "Lung Opacity": 0.24,
+}
+"""The conditions of MedSelect §2 and the prevalence that each gets."""
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """Size and parameters of the generative model above.
+
+    ``dispersion`` is the standard deviation of the logarithm of the extent of disease ``e``; 0 makes positives as compact as negatives.
+    ``missed`` is the share of positives whose call is missing, ``uncertain`` the share of calls that become -1.
+    """
+
+    n: int = 24_000
+    dim: int = 64
+    strength_shared: float = 1.0
+    strength_own: float = 2.0
+    normal_strength: float = 1.0
+    dispersion: float = 0.6
+    lateral_clarity: float = 0.35
+    age_fade: float = 0.6
+    view_shift: float = 1.0
+    age_shift: float = 0.5
+    nuisance: float = 1.0
+    nuisance_power: float = 2.0
+    rank: int = 12
+    noise: float = 0.5
+    missed: float = 0.03
+    uncertain: float = 0.05
+    seed: int = 0
+
+
+def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
+    """Generate a cohort of eight conditions and No Finding.
+
+    Raises
+    ------
+    SettingsError: if a size or a share is out of range.
+    """
+    s = settings or SyntheticSettings()
+    if s.n < 10 or s.dim < 2 or not 0 < s.rank <= s.dim:
+        raise SettingsError(f"a synthetic cohort needs n >= 10, dim >= 2, 0 < rank <= dim; got {s.n}, {s.dim}, {s.rank}.")
+    if not (0 <= s.missed < 1 and 0 <= s.uncertain < 1):
+        raise SettingsError(f"missed={s.missed} and uncertain={s.uncertain} are shares between 0 and 1.")
+    rng = stream(s.seed, "synthetic")
+    patient, age, female, frontal = _patients(s.n, rng)
+    prevalence = np.array(list(CONDITIONS.values()))
+    disease = rng.random((s.n, len(prevalence))) < prevalence
+    clarity = np.where(frontal, 1.0, s.lateral_clarity) * (1 - s.age_fade * (age - 18) / 77)
+    features = _embed(s, rng, disease, clarity, frontal, age)
+    return Cohort(
+        labels=_label(s, rng, disease),
+        classes=(*CONDITIONS, "No Finding"),
+        features=features,
+        normal=len(CONDITIONS),
+        clinical={
+            "age": age.astype(np.float32),
+            "female": female.astype(np.float32),
+            "frontal": frontal.astype(np.float32),
+        },
+        patient=patient,
+        source=Source(name="synthetic", licence="CC0", citation="activelabel.data.synthetic", backbone="generated"),
+    )
+
+
+def _patients(n: int, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+    images_each = rng.integers(1, 4, size=n)  # more patients than needed; cut to n images
+    patient = np.repeat(np.arange(n), images_each)[:n]
+    age = np.clip(rng.normal(58, 18, size=n), 18, 95)[patient]
+    female = (rng.random(n) < 0.45)[patient]
+    return patient, age, female, rng.random(n) < 0.7
+
+
+def _unit(rng: np.random.Generator, count: int, dim: int) -> NDArray[np.float64]:
+    vectors = rng.standard_normal((count, dim))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _embed(
+    s: SyntheticSettings,
+    rng: np.random.Generator,
+    disease: NDArray[np.bool_],
+    clarity: NDArray[np.float64],
+    frontal: NDArray[np.bool_],
+    age: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    shared, healthy, view, ageing = _unit(rng, 4, s.dim)
+    own = _unit(rng, disease.shape[1], s.dim)
+    basis = _unit(rng, s.rank, s.dim)
+    extent = np.exp(s.dispersion * rng.standard_normal(disease.shape) - s.dispersion**2 / 2)
+    amount = disease * extent * clarity[:, None]
+    x = amount @ (s.strength_shared * shared + s.strength_own * own)
+    x += (s.normal_strength * clarity * ~disease.any(axis=1))[:, None] * healthy
+    x += (s.view_shift * ~frontal)[:, None] * view + (s.age_shift * (age - 58) / 18)[:, None] * ageing
+    scatter = s.nuisance * (2 - clarity) ** s.nuisance_power
+    x += scatter[:, None] * (rng.standard_normal((s.n, s.rank)) @ basis)
+    x += s.noise * rng.standard_normal((s.n, s.dim))
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def _label(s: SyntheticSettings, rng: np.random.Generator, disease: NDArray[np.bool_]) -> NDArray[np.int8]:
+    missed = disease & (rng.random(disease.shape) < s.missed)
+    # As many false calls as missed ones, condition by condition.
+    rate = s.missed * disease.mean(axis=0) / np.maximum(1 - disease.mean(axis=0), 1e-9)
+    called = (disease & ~missed) | (~disease & (rng.random(disease.shape) < rate))
+    labels = called.astype(np.int8)
+    labels[called & (rng.random(disease.shape) < s.uncertain)] = -1
+    normal = ~called.any(axis=1)
+    return np.column_stack([labels, normal.astype(np.int8)])

@@ -1,0 +1,125 @@
+"""The predictors of the one-shot problem and its reward, for many tasks and many selections at once.
+
+Everything here is computed in float64 and the scores are rounded to float32 before they are ranked: a batch of 64 tasks and a
+batch of one may then differ in the last bits of a sum and still rank, and tie, alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from activelabel.errors import SettingsError, unknown
+
+Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""``predictor(support, positive, negative, query) -> scores``.
+
+``support`` float64 ``(B, M, K, d)`` holds the selected images of ``M`` selections of each of ``B`` tasks; ``positive`` and ``negative`` float64
+``(B, M, K)`` say how many times each counts as one or the other (0 for a repeated index); ``query`` float64 ``(B, Q, d)``. The result ``(B, M, Q)``
+is higher where the query image looks more positive.
+"""
+
+_CHUNK_BYTES = 64 * 2**20
+
+
+def prototype(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:
+    """Cosine to the mean positive image minus cosine to the mean negative image (MedSelect §3.2, as printed)."""
+    means = normalize(_class_means(support, positive, negative), dim=-1)
+    return _difference(means, normalize(query, dim=-1))
+
+
+def mean_cosine(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:
+    """Mean cosine to the positive images minus mean cosine to the negative ones (MedSelect's released code)."""
+    means = _class_means(normalize(support, dim=-1), positive, negative)
+    return _difference(means, normalize(query, dim=-1))
+
+
+def _class_means(support: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Return ``(B, M, 2, d)``; the mean of a class that has no image is 0, so that its term is 0."""
+    weights = torch.stack([positive, negative], dim=-2)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
+    return weights @ support
+
+
+def _difference(means: Tensor, query: Tensor) -> Tensor:
+    batch, selections, _, dim = means.shape
+    cosines = means.reshape(batch, selections * 2, dim) @ query.transpose(1, 2)
+    cosines = cosines.reshape(batch, selections, 2, -1)
+    return cosines[:, :, 0] - cosines[:, :, 1]
+
+
+PREDICTORS: dict[str, Predictor] = {"prototype": prototype, "mean-cosine": mean_cosine}
+
+
+def make_predictor(predictor: str | Predictor) -> Predictor:
+    """Return a predictor by name, or the given one.
+
+    Raises
+    ------
+    SettingsError: if the name is unknown.
+    """
+    if callable(predictor):
+        return predictor
+    if predictor not in PREDICTORS:
+        raise SettingsError(unknown("predictor", predictor, PREDICTORS))
+    return PREDICTORS[predictor]
+
+
+def auroc(scores: Tensor, labels: Tensor) -> Tensor:
+    """Area under the ROC curve along the last dimension, ties counted as one half.
+
+    Parameters
+    ----------
+    scores: ``(..., Q)``, compared as they are: round before if sums of different order must tie.
+    labels: bool, broadcastable to the shape of ``scores``; both classes present in every row.
+
+    Returns
+    -------
+    float64 ``(...)``, 0 to 1.
+    """
+    labels = labels.expand(scores.shape)
+    scores = scores.contiguous()
+    ordered = scores.sort(dim=-1).values
+    # The mean rank of a tie group, counted from one, is the mean of its first and last position.
+    first = torch.searchsorted(ordered, scores, side="left")
+    last = torch.searchsorted(ordered, scores, side="right")
+    ranks = (first + last + 1).to(torch.float64) / 2
+    positives = labels.sum(dim=-1)
+    negatives = labels.shape[-1] - positives
+    above = (ranks * labels).sum(dim=-1) - positives * (positives + 1) / 2
+    return above / (positives * negatives)
+
+
+def support_auroc(
+    predictor: Predictor, features: Tensor, rows: Tensor, labels: Tensor, counts: Tensor, query: Tensor, query_labels: Tensor
+) -> Tensor:
+    """Return the AUROC on the query set of each selection; memory stays bounded whatever the sizes.
+
+    Parameters
+    ----------
+    predictor: what is fitted on the selected images.
+    features: float32 ``(n, d)`` of the cohort.
+    rows: int64 ``(B, M, K)``, the selected rows of the cohort.
+    labels: bool ``(B, M, K)``, their labels.
+    counts: float64 ``(B, M, K)``, how many times each counts; 0 for an index that was selected before.
+    query: int64 ``(B, Q)``, rows of the query sets.
+    query_labels: bool ``(B, Q)``.
+
+    Returns
+    -------
+    float64 ``(B, M)``.
+    """
+    per_task = 8 * features.shape[1] * (rows.shape[1] * rows.shape[2] + query.shape[1])
+    chunk = max(1, _CHUNK_BYTES // per_task)
+    rewards = []
+    for start in range(0, len(rows), chunk):
+        part = slice(start, start + chunk)
+        support = features[rows[part]].double()
+        positive = counts[part] * labels[part]
+        negative = counts[part] * ~labels[part]
+        scores = predictor(support, positive, negative, features[query[part]].double())
+        rewards.append(auroc(scores.float(), query_labels[part, None, :]))
+    return torch.cat(rewards)

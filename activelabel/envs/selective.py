@@ -1,0 +1,320 @@
+"""``SelectiveLabel-v0``: which K images of an unlabelled pool to label, in one shot (MedSelect, Smit et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict, MultiDiscrete
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from activelabel.data import Cohort, Standardizer
+from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
+from activelabel.errors import SettingsError
+
+Observation = dict[str, FloatArray]
+Info = dict[str, Any]
+
+
+def _spaces(engine: SelectiveLabelEngine) -> tuple[Dict, MultiDiscrete]:
+    n, k = engine.settings.pool, engine.settings.k
+    observation = Dict(
+        pool=Box(-engine.feature_bound, engine.feature_bound, (n, engine.dim), np.float32),
+        clinical=Box(-engine.clinical_bound, engine.clinical_bound, (n, 3), np.float32),
+    )
+    return observation, MultiDiscrete(np.full(k, n))
+
+
+def _draw(engine: SelectiveLabelEngine, rng: np.random.Generator) -> int:
+    return int(rng.integers(engine.settings.n_tasks))
+
+
+class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
+    """Choose the K images of a pool whose labels make the best classifier.
+
+    ## Description
+    A task is a medical condition, an unlabelled pool of N images and a query set. The agent sees the pool's embeddings and
+    chooses K images at once; an oracle labels them; a prototype classifier is fitted on them and judged on the query set.
+    The problem is MedSelect's (Smit et al. 2021, §2 and §3).
+
+    ## Action Space
+    ``MultiDiscrete([N] * K)``: indices into the pool. The action is a set: the order does not count, and a repeated index is labelled once
+    while the rest of its budget is lost (``duplicates="repeat"`` counts it as often as it was drawn, as the released code does).
+
+    ## Observation Space
+    ``Dict``:
+
+    - ``pool``: ``Box(N, d)`` float32, the embeddings, standardised with the mean and deviation of the training part.
+    - ``clinical``: ``Box(N, 3)`` float32, age (standardised), female and frontal (0 or 1, less the training mean); 0 where missing.
+
+    The order of the images in the pool is random and carries no information.
+
+    ## Rewards
+    The AUROC, 0 to 1, of the predictor on the query set, ties counted as one half. If no positive or no negative image was chosen, the
+    term of the missing class is 0.
+
+    ## Starting State
+    A task, drawn from ``n_tasks`` of the part ``split``. ``reset(options={"task": i})`` plays task ``i``.
+
+    ## Episode End
+    Always terminated after one step.
+
+    ## Arguments
+    ``cohort``: a :class:`~activelabel.data.Cohort` or what :func:`activelabel.data.load` takes, by default ``"synthetic"``. ``standardizer``: the one that came
+    with a model. ``device``: ``"auto"``, or a torch device. All others are the fields of
+    :class:`~activelabel.envs.selective_engine.SelectiveLabelSettings`: ``k=10``, ``pool=200``, ``query=100``, ``split="train"``, ``conditions``, ``held_out``,
+    ``predictor="prototype"``, ...
+
+    ```python
+    env = gym.make("SelectiveLabel-v0", cohort="digits", k=5, pool=50, query=20)
+    ```
+
+    ## Information
+    ``reset``: ``task`` (its number) and ``condition`` (its name). ``step``, besides these: ``ids`` (K,) rows of the cohort that were chosen, ``labels`` (K,) what the
+    oracle said, ``n_labelled`` how many different images were labelled, ``positives`` among them, ``one_class`` whether a class was missing, and
+    ``random_reward`` what K images chosen at random would have earned (one draw, fixed for each task).
+
+    ## Version History
+    * v0: initial version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(
+        self,
+        cohort: Cohort | str = "synthetic",
+        *,
+        standardizer: Standardizer | None = None,
+        device: str | torch.device = "auto",
+        render_mode: None = None,
+        **settings: Any,
+    ) -> None:
+        self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
+        self.observation_space, self.action_space = _spaces(self.engine)
+        self.render_mode = render_mode
+        self._task: int | None = None
+        self._over = False
+
+    @property
+    def standardizer(self) -> Standardizer:
+        """The shift and scale that the observations were made with."""
+        return self.engine.standardizer
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+        """Draw a task; ``options={"task": i}`` chooses task ``i``."""
+        super().reset(seed=seed)
+        chosen = (options or {}).get("task")
+        self._task = _draw(self.engine, self.np_random) if chosen is None else int(chosen)
+        self._tasks = self.engine.tasks([self._task])
+        self._over = False
+        return self._observe(), _first(self.engine.task_info(self._tasks))
+
+    def _observe(self) -> Observation:
+        return {name: array[0] for name, array in self.engine.observe(self._tasks).items()}
+
+    def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, Info]:
+        """Label the chosen images and end the episode.
+
+        Raises
+        ------
+        SettingsError: if the action does not hold K indices into the pool.
+        RuntimeError: if the episode is over.
+        """
+        if self._task is None or self._over:
+            raise RuntimeError("SelectiveLabel-v0: call reset() before step(); an episode is one step long.")
+        action = _check_actions(np.asarray(action)[None], (1, self.engine.settings.k))
+        reward, info = self.engine.play(self._tasks, action)
+        self._over = True
+        return self._observe(), float(reward[0]), True, False, _first(info)
+
+    def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
+        """Return the rewards ``(M,)`` of selections ``(M, K)`` of the current task, for any K, without ending the episode."""
+        return self.engine.score(self._tasks, np.asarray(selections)[None]).reward[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs to go on exactly here."""
+        return {"rng": [self.np_random.bit_generator.state], "task": [self._task], "over": self._over}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Observation:
+        """Go on where :meth:`state_dict` was called; returns the observation of that moment."""
+        self.np_random.bit_generator.state = state["rng"][0]
+        self._task, self._over = state["task"][0], state["over"]
+        self._tasks = self.engine.tasks(state["task"])
+        return self._observe()
+
+
+def _first(info: dict[str, NDArray[Any]]) -> Info:
+    """Return the info of the first task, scalars as Python's own types."""
+    return {k: v[0] if v.ndim > 1 or v.dtype == object else v[0].item() for k, v in info.items()}
+
+
+def _check_actions(actions: NDArray[Any], shape: tuple[int, int]) -> IntArray:
+    if actions.shape != shape or actions.dtype.kind not in "iu":
+        raise SettingsError(f"the action must be integers of shape {shape[1:]} each, got {actions.dtype} {actions.shape[1:]}.")
+    return actions.astype(np.int64, copy=False)
+
+
+class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
+    """``B`` copies of :class:`SelectiveLabelEnv` played as one batch; what ``gym.make_vec("SelectiveLabel-v0", num_envs=B)`` makes.
+
+    Each sub-environment has its own generator: ``reset(seed=s)`` seeds number ``i`` with ``s + i``, and it then equals a single env that was reset
+    with ``s + i``, observation by observation.
+
+    Parameters
+    ----------
+    num_envs: ``B``.
+    cohort, standardizer, device, **settings: as for the single env.
+    autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the next task, the last observation and info are
+        in ``final_obs`` and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets; ``DISABLED``: the caller resets.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        cohort: Cohort | str = "synthetic",
+        *,
+        standardizer: Standardizer | None = None,
+        device: str | torch.device = "auto",
+        render_mode: None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        **settings: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise SettingsError(f"num_envs={num_envs} must be at least 1.")
+        self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space, self.single_action_space = _spaces(self.engine)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._rngs: list[np.random.Generator] = []
+        self._index = np.zeros(num_envs, dtype=np.int64)
+        self._over = np.ones(num_envs, dtype=np.bool_)
+
+    @property
+    def standardizer(self) -> Standardizer:
+        """The shift and scale that the observations were made with."""
+        return self.engine.standardizer
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Info]:
+        """Draw a task for each sub-environment.
+
+        Parameters
+        ----------
+        seed: of sub-environment 0, the others count on from it; or one for each.
+        options: ``{"task": (B,)}`` chooses the tasks; ``{"reset_mask": (B,) bool}`` resets some and leaves the others as they are.
+        """
+        options = options or {}
+        if seed is not None or not self._rngs:
+            seeds = [None if seed is None else seed + i for i in range(self.num_envs)] if _single(seed) else list(seed)
+            if len(seeds) != self.num_envs:
+                raise SettingsError(f"{len(seeds)} seeds for {self.num_envs} environments.")
+            self._rngs = [
+                seeding.np_random(s)[0] if s is not None or not self._rngs else self._rngs[i] for i, s in enumerate(seeds)
+            ]
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise SettingsError(f"reset_mask must be bool ({self.num_envs},), got {mask.dtype} {mask.shape}.")
+        self._next_tasks(mask, options.get("task"))
+        return self._observe(), _masked(self.engine.task_info(self._tasks), mask)
+
+    def _next_tasks(self, mask: NDArray[np.bool_], chosen: Any = None) -> None:
+        if chosen is None:
+            drawn = [_draw(self.engine, self._rngs[i]) for i in np.flatnonzero(mask)]
+        else:
+            chosen = np.asarray(chosen)
+            if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
+                raise SettingsError(f"task must be {self.num_envs} integers, got {chosen.dtype} {chosen.shape}.")
+            drawn = chosen[mask]
+        self._index[mask] = drawn
+        self._tasks = self.engine.tasks(self._index)
+        self._over[mask] = False
+
+    def _observe(self) -> Observation:
+        return self.engine.observe(self._tasks)
+
+    def step(
+        self, actions: IntArray
+    ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
+        """Label the chosen images of every task; see ``autoreset_mode`` for what is returned with the result.
+
+        Raises
+        ------
+        SettingsError: if the actions are not ``(B, K)`` indices into the pools.
+        RuntimeError: before the first reset, or after the end of an episode with autoreset disabled.
+        """
+        if not self._rngs:
+            raise RuntimeError("SelectiveLabel-v0: call reset() before step().")
+        everyone = np.ones(self.num_envs, dtype=np.bool_)
+        if self._over.any():
+            if self.autoreset_mode != AutoresetMode.NEXT_STEP:
+                raise RuntimeError("SelectiveLabel-v0: an episode is one step long; reset the environments that ended.")
+            self._next_tasks(everyone)
+            idle = np.zeros(self.num_envs, dtype=np.bool_)
+            info = _masked(self.engine.task_info(self._tasks), everyone)
+            return self._observe(), np.zeros(self.num_envs), idle, idle.copy(), info
+        actions = _check_actions(np.asarray(actions), (self.num_envs, self.engine.settings.k))
+        reward, arrays = self.engine.play(self._tasks, actions)
+        info = _masked(arrays, everyone)
+        observation = self._observe()
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            final = np.empty(self.num_envs, dtype=object)
+            for i in range(self.num_envs):
+                final[i] = {name: array[i] for name, array in observation.items()}
+            self._next_tasks(everyone)
+            info = _masked({**self.engine.task_info(self._tasks), "final_obs": final}, everyone) | {
+                "final_info": info,
+                "_final_info": everyone,
+            }
+            observation = self._observe()
+        else:
+            self._over[:] = True
+        return observation, reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
+
+    def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
+        """Return the rewards ``(B, M)`` of selections ``(B, M, K)`` of the current tasks, for any K, without ending the episodes."""
+        return self.engine.score(self._tasks, selections).reward
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs to go on exactly here."""
+        states = [rng.bit_generator.state for rng in self._rngs]
+        return {"rng": states, "task": self._index.tolist(), "over": self._over.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Observation:
+        """Go on where :meth:`state_dict` was called; returns the observation of that moment.
+
+        Raises
+        ------
+        SettingsError: if the state is of another number of environments.
+        """
+        if len(state["rng"]) != self.num_envs:
+            raise SettingsError(f"the saved state is of {len(state['rng'])} environments, this is {self.num_envs}.")
+        self._rngs = [seeding.np_random(0)[0] for _ in state["rng"]]
+        for rng, saved in zip(self._rngs, state["rng"], strict=True):
+            rng.bit_generator.state = saved
+        self._index = np.asarray(state["task"], dtype=np.int64)
+        self._over = np.asarray(state["over"], dtype=np.bool_)
+        self._tasks = self.engine.tasks(self._index)
+        return self._observe()
+
+
+def _single(seed: int | Sequence[int | None] | None) -> bool:
+    return seed is None or isinstance(seed, (int, np.integer))
+
+
+def _masked(info: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> Info:
+    """Return a vector info: each array with its ``_name`` mask, as Gymnasium defines it."""
+    return {**info, **{f"_{name}": mask.copy() for name in info}}

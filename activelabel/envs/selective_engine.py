@@ -1,0 +1,285 @@
+"""What both forms of ``SelectiveLabel-v0`` are made of: settings, parts of the data, and the batched game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load, split_cohort
+from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
+from activelabel.errors import SettingsError, unknown
+from activelabel.seeding import stream
+
+DUPLICATES = ("once", "repeat")
+
+
+@dataclass(frozen=True)
+class SelectiveLabelSettings:
+    """The arguments of ``gym.make("SelectiveLabel-v0", ...)``.
+
+    Parameters
+    ----------
+    k: how many images may be labelled.
+    pool, query: sizes of the unlabelled pool U and the query set Q. (Paper: 1000 and 100.)
+    positive_fraction: share of positives in both.
+    split: which part of the data the tasks come from: ``"train"``, ``"val"`` or ``"test"``; no patient is in two of them.
+    conditions: the conditions to draw tasks of; by default all with 5 % prevalence, less ``held_out``.
+    held_out: conditions that tasks are never drawn of.
+    predictor: ``"prototype"`` (cosine to the class mean, the paper), ``"mean-cosine"`` (mean of the cosines, the released code), or a callable.
+    duplicates: ``"once"``: a repeated index is labelled once and the rest of its budget is lost; ``"repeat"``: it counts as often as it was drawn.
+    uncertain: what a label of -1 counts as: ``"positive"``, ``"negative"`` or ``"ignore"``.
+    standardize: scale features with the training part's mean and deviation; without it they are used as they are.
+    fractions: shares of the three parts, or ``"published"`` for the data set's own split.
+    split_seed: of the split by patient.
+    task_seed: of the tasks; task ``i`` of a part is the same for every env that agrees in this and the sizes.
+    n_tasks: how many different tasks ``reset`` draws from. (Paper: 10,000 for meta-training.)
+    """
+
+    k: int = 10
+    pool: int = 200
+    query: int = 100
+    positive_fraction: float = 0.5
+    split: str = "train"
+    conditions: tuple[str, ...] | None = None
+    held_out: tuple[str, ...] = ()
+    predictor: str | Predictor = "prototype"
+    duplicates: str = "once"
+    uncertain: str = "positive"
+    standardize: bool = True
+    fractions: tuple[float, float, float] | str = (0.7, 0.15, 0.15)
+    split_seed: int = 0
+    task_seed: int = 0
+    n_tasks: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("k", "pool", "query", "n_tasks"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.k > self.pool:
+            raise SettingsError(f"k={self.k} images cannot be chosen from a pool of {self.pool}; lower k or raise pool.")
+        if self.duplicates not in DUPLICATES:
+            raise SettingsError(unknown("treatment of duplicates", self.duplicates, DUPLICATES))
+        if isinstance(self.fractions, str) and self.fractions != "published":
+            raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
+        make_predictor(self.predictor)
+
+    @classmethod
+    def make(cls, **settings: Any) -> SelectiveLabelSettings:
+        """Build from keywords; lists become tuples.
+
+        Raises
+        ------
+        SettingsError: if a keyword is unknown (with the closest match) or a value out of range.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise SettingsError(unknown("setting of SelectiveLabel-v0", name, known))
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+
+    def replace(self, **changes: Any) -> SelectiveLabelSettings:
+        """Return a copy with other values."""
+        return replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, fit for YAML."""
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        if callable(self.predictor):
+            plain["predictor"] = f"{self.predictor.__module__}:{getattr(self.predictor, '__qualname__', self.predictor)}"
+        return plain
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What ``M`` selections of each of ``B`` tasks are worth.
+
+    Parameters
+    ----------
+    reward: float64 ``(B, M)``, AUROC on the query set.
+    n_labelled: int64 ``(B, M)``, how many different images were labelled.
+    positives: int64 ``(B, M)``, how many of them are positive.
+    """
+
+    reward: NDArray[np.float64]
+    n_labelled: IntArray
+    positives: IntArray
+
+    @property
+    def one_class(self) -> NDArray[np.bool_]:
+        """Whether a class is missing from the labelled images, so that its prototype's term is 0."""
+        return (self.positives == 0) | (self.positives == self.n_labelled)
+
+
+class SelectiveLabelEngine:
+    """Plays ``B`` tasks at once on torch tensors. The vector env is one engine, the single env an engine at B = 1.
+
+    Parameters
+    ----------
+    cohort: a cohort with features and a normal class, or what :func:`activelabel.data.load` takes.
+    settings: see :class:`SelectiveLabelSettings`.
+    standardizer: the one that came with a model; by default it is fitted on the training part.
+    device: ``"auto"`` (CUDA if there, else CPU) or a torch device.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort | str,
+        settings: SelectiveLabelSettings,
+        standardizer: Standardizer | None = None,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self.cohort = cohort if isinstance(cohort, Cohort) else load(cohort)
+        self.settings = settings
+        self.device = resolve_device(device)
+        raw = self.cohort.embedded()
+        fractions = settings.fractions
+        published = isinstance(fractions, str)
+        self.splits = split_cohort(
+            self.cohort,
+            (0.7, 0.15, 0.15) if isinstance(fractions, str) else fractions,
+            seed=settings.split_seed,
+            published=published,
+        )
+        self.sampler = TaskSampler(
+            self.cohort,
+            settings.conditions,
+            settings.pool,
+            settings.query,
+            settings.positive_fraction,
+            held_out=settings.held_out,
+            rows=self.splits.rows(settings.split),
+            uncertain=settings.uncertain,
+            seed=settings.task_seed,
+            name=settings.split,
+        )
+        if standardizer is None:
+            fit = settings.standardize
+            standardizer = Standardizer.fit(self.cohort, self.splits.train) if fit else Standardizer.identity(raw.shape[1])
+        self.standardizer = standardizer
+        features = standardizer.features(raw)
+        clinical = standardizer.clinical(self.cohort.clinical_matrix())
+        # Finite bounds that hold for every row, so that the spaces of the three parts are equal.
+        self.feature_bound = float(np.abs(features).max())
+        self.clinical_bound = float(max(1.0, np.abs(clinical).max()))
+        self.features = torch.from_numpy(features).to(self.device)
+        self.clinical = torch.from_numpy(clinical).to(self.device)
+        self.predictor = make_predictor(settings.predictor)
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return int(self.features.shape[1])
+
+    def tasks(self, indices: Sequence[int] | IntArray) -> TaskBatch:
+        """Return the tasks with the given numbers."""
+        return self.sampler.batch(indices)
+
+    def observe(self, tasks: TaskBatch) -> dict[str, FloatArray]:
+        """Return fresh arrays: ``pool`` float32 ``(B, N, d)`` and ``clinical`` float32 ``(B, N, 3)``."""
+        rows = torch.from_numpy(tasks.pool).to(self.device)
+        return {"pool": self._rows(self.features, rows), "clinical": self._rows(self.clinical, rows)}
+
+    def _rows(self, table: Tensor, rows: Tensor) -> FloatArray:
+        picked: FloatArray = table.index_select(0, rows.ravel()).reshape(*rows.shape, -1).cpu().numpy()
+        return picked
+
+    def score(self, tasks: TaskBatch, selections: IntArray) -> Outcome:
+        """Return what selections are worth, without ending anything.
+
+        Parameters
+        ----------
+        tasks: ``B`` tasks.
+        selections: int64 ``(B, M, K)``, indices into each task's pool; any K from 1 to N.
+
+        Raises
+        ------
+        SettingsError: if the shape is wrong or an index is outside the pool.
+        """
+        selections = check_selections(selections, len(tasks), tasks.pool.shape[1])
+        chosen = torch.from_numpy(selections).to(self.device)
+        batch = torch.arange(len(tasks), device=self.device)[:, None, None]
+        rows = torch.from_numpy(tasks.pool).to(self.device)[batch, chosen]
+        labels = torch.from_numpy(tasks.pool_labels).to(self.device)[batch, chosen]
+        fresh = first_occurrences(chosen)
+        counts = fresh if self.settings.duplicates == "once" else torch.ones_like(fresh)
+        reward = support_auroc(
+            self.predictor,
+            self.features,
+            rows,
+            labels,
+            counts.double(),
+            torch.from_numpy(tasks.query).to(self.device),
+            torch.from_numpy(tasks.query_labels).to(self.device),
+        )
+        return Outcome(
+            reward.cpu().numpy(),
+            fresh.sum(dim=-1).cpu().numpy(),
+            (fresh & labels).sum(dim=-1).cpu().numpy(),
+        )
+
+    def play(self, tasks: TaskBatch, actions: IntArray) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
+        """Return the rewards ``(B,)`` of one action ``(B, K)`` a task, and the arrays of the step's info, each ``(B, ...)``."""
+        actions = np.asarray(actions)
+        if actions.ndim != 2:
+            raise SettingsError(f"actions must be ({len(tasks)}, K) indices into the pools, got shape {actions.shape}.")
+        random = self.random_selections(tasks, actions.shape[1])
+        outcome = self.score(tasks, np.stack([actions, random], axis=1))
+        info = {
+            **self.task_info(tasks),
+            "ids": np.take_along_axis(tasks.pool, actions, axis=1),
+            "labels": np.take_along_axis(tasks.pool_labels, actions, axis=1).astype(np.int8),
+            "n_labelled": outcome.n_labelled[:, 0],
+            "positives": outcome.positives[:, 0],
+            "one_class": outcome.one_class[:, 0],
+            "random_reward": outcome.reward[:, 1],
+        }
+        return outcome.reward[:, 0], info
+
+    def task_info(self, tasks: TaskBatch) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the info at reset, each ``(B,)``: the number of the task and its condition."""
+        names = np.array(self.cohort.classes, dtype=object)
+        return {"task": tasks.index.copy(), "condition": names[tasks.condition]}
+
+    def random_selections(self, tasks: TaskBatch, k: int) -> IntArray:
+        """Return the random selector's choice for each task, int64 ``(B, k)``: one draw, the same for the same task."""
+        name, seed, n = self.settings.split, self.settings.task_seed, tasks.pool.shape[1]
+        draws = [stream(seed, name, int(i), "random", k).choice(n, k, replace=False) for i in tasks.index]
+        return np.stack(draws)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the torch device; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def check_selections(selections: IntArray, batch: int, pool: int) -> IntArray:
+    """Return selections as int64 ``(B, M, K)``.
+
+    Raises
+    ------
+    SettingsError: if the shape is not that, or an index is not in ``0 .. pool - 1``.
+    """
+    selections = np.asarray(selections)
+    if selections.ndim != 3 or len(selections) != batch or not selections.size or selections.dtype.kind not in "iu":
+        raise SettingsError(f"selections must be integers ({batch}, M, K), got {selections.dtype} {selections.shape}.")
+    if selections.min() < 0 or selections.max() >= pool:
+        bad = int(selections.min()) if selections.min() < 0 else int(selections.max())
+        raise SettingsError(f"index {bad} is not in the pool of {pool} images (0 to {pool - 1}).")
+    return np.ascontiguousarray(selections, dtype=np.int64)
+
+
+def first_occurrences(selections: Tensor) -> Tensor:
+    """Return bool ``(..., K)``: True where an index has not stood before in its selection."""
+    ordered, order = selections.sort(dim=-1, stable=True)
+    fresh = torch.ones_like(ordered, dtype=torch.bool)
+    fresh[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return torch.zeros_like(fresh).scatter(-1, order, fresh)
