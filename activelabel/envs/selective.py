@@ -172,7 +172,7 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     num_envs: ``B``.
     cohort, standardizer, device, **settings: as for the single env.
     autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the next task, the last observation and info are
-        in ``final_obs`` and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets; ``DISABLED``: the caller resets.
+        in ``final_obs`` (views of the arrays that were returned before) and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets; ``DISABLED``: the caller resets.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -244,7 +244,8 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self._over[mask] = False
 
     def _observe(self) -> Observation:
-        return self.engine.observe(self._tasks)
+        self._last = self.engine.observe(self._tasks)
+        return dict(self._last)
 
     def step(
         self, actions: IntArray
@@ -269,20 +270,15 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         actions = _check_actions(np.asarray(actions), (self.num_envs, self.engine.settings.k))
         reward, arrays = self.engine.play(self._tasks, actions)
         info = _masked(arrays, everyone)
-        observation = self._observe()
+        self._over[:] = True
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            # Labelling changes nothing that is observed: the final observation is the one that was acted on.
             final = np.empty(self.num_envs, dtype=object)
-            for i in range(self.num_envs):
-                final[i] = {name: array[i] for name, array in observation.items()}
+            final[:] = [{name: array[i] for name, array in self._last.items()} for i in range(self.num_envs)]
             self._next_tasks(everyone)
-            info = _masked({**self.engine.task_info(self._tasks), "final_obs": final}, everyone) | {
-                "final_info": info,
-                "_final_info": everyone,
-            }
-            observation = self._observe()
-        else:
-            self._over[:] = True
-        return observation, reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
+            following = _masked({**self.engine.task_info(self._tasks), "final_obs": final}, everyone)
+            info = {**following, "final_info": info, "_final_info": everyone.copy()}
+        return self._observe(), reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
         """Return the rewards ``(B, M)`` of selections ``(B, M, K)`` of the current tasks, for any K, without ending the episodes."""

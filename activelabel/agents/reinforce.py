@@ -1,0 +1,480 @@
+"""REINFORCE for selecting K images at once (MedSelect §3.3), as a Stable-Baselines3 algorithm."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from activelabel.agents.checkpoint import read_model, write_model
+from activelabel.agents.policies import BiLSTMPolicy
+from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
+from activelabel.data import Standardizer
+from activelabel.data.cohort import IntArray
+from activelabel.envs.sb3 import GymnasiumVecEnv, as_vec_env
+from activelabel.errors import CheckpointError, SettingsError, unknown
+from activelabel.seeding import torch_stream
+
+BASELINES = ("leave-one-out", "random", "none")
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """A learning rate that is multiplied once, when a share of the training is done.
+
+    Parameters
+    ----------
+    initial: rate at the start.
+    factor: what it is multiplied by. (MedSelect's released code: 0.1.)
+    start: share of the training, 0 to 1, after which it is. (Released code: from the third of five epochs on, 0.4.)
+    """
+
+    initial: float
+    factor: float = 1.0
+    start: float = 0.4
+
+    def __call__(self, progress_remaining: float) -> float:
+        """Return the rate for a progress that goes from 1 to 0."""
+        return self.initial * (self.factor if 1 - progress_remaining >= self.start - 1e-9 else 1.0)
+
+
+class Reinforce(BaseAlgorithm):
+    """Policy gradient on one-step episodes whose action is a set of K images.
+
+    One update: ``batch_size`` tasks, one forward pass each, ``n_samples`` selections of each from that pass; the gradient of
+    ``mean[(R - b) log P(selection | pool)]``, R the AUROC on the query set and b the baseline.
+
+    ``baseline="leave-one-out"`` (default): b is the mean reward of the other selections of the same task, so it depends on the task, not on the selection,
+    and the estimate stays unbiased (Kool et al. 2019). ``baseline="random"`` is the paper's: b is the reward of K images chosen at random.
+
+    Parameters
+    ----------
+    policy: ``"BiLSTMPolicy"`` or a subclass.
+    env: ``SelectiveLabel-v0`` in any form: an id, a single env, a Gymnasium vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
+    learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
+    batch_size: tasks an update; a multiple of the number of envs. (Paper: 64.)
+    n_samples: selections a task, M. (Paper: 1.)
+    baseline: ``"leave-one-out"``, ``"random"`` or ``"none"``.
+    replacement: draw with replacement, as the released code does; by default without (§3.1).
+    max_grad_norm: gradients are clipped to this norm; None leaves them.
+    policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`.
+    stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
+    seed: of weights, selections and env. No global generator is touched. None draws one.
+
+    Raises
+    ------
+    SettingsError: if a value is out of range or does not fit the env.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"BiLSTMPolicy": BiLSTMPolicy}
+    policy: BiLSTMPolicy
+
+    def __init__(
+        self,
+        policy: str | type[BiLSTMPolicy] = "BiLSTMPolicy",
+        env: Any = None,
+        learning_rate: float | Schedule = 1e-3,
+        batch_size: int = 64,
+        n_samples: int = 8,
+        baseline: str = "leave-one-out",
+        replacement: bool = False,
+        max_grad_norm: float | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if baseline not in BASELINES:
+            raise SettingsError(unknown("baseline of REINFORCE", baseline, BASELINES))
+        if batch_size < 1 or n_samples < 1:
+            raise SettingsError(f"batch_size={batch_size} and n_samples={n_samples} must be at least 1.")
+        if baseline == "leave-one-out" and n_samples < 2:
+            raise SettingsError(f"baseline='leave-one-out' compares selections of one task: n_samples={n_samples} must be at least 2.")
+        if max_grad_norm is not None and max_grad_norm <= 0:
+            raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
+        if not callable(learning_rate) and not learning_rate > 0:
+            raise SettingsError(f"learning_rate={learning_rate} must be positive.")
+        super().__init__(
+            policy,
+            as_vec_env(env),
+            learning_rate,
+            policy_kwargs,
+            stats_window_size,
+            tensorboard_log,
+            verbose,
+            device,
+            support_multi_env=True,
+            seed=secrets.randbits(31) if seed is None else seed,
+            supported_action_spaces=(gym.spaces.MultiDiscrete,),
+        )
+        self.batch_size = batch_size
+        self.n_samples = n_samples
+        self.baseline = baseline
+        self.replacement = replacement
+        self.max_grad_norm = max_grad_norm
+        self.rule: SelectionRule = WithReplacement() if replacement else WithoutReplacement()
+        self.standardizer: Standardizer | None = None
+        self.notes: dict[str, Any] = {}
+        """JSON-serialisable notes that callbacks keep with the model, such as the best validation reward."""
+        if _init_setup_model:
+            self._setup_model()
+
+    # -- setting up ---------------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        if self.env is None:
+            raise SettingsError("Reinforce needs an env to learn its sizes from; use Reinforce.load() for a trained model.")
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self._adopt_env()
+        self._build_policy()
+
+    def _build_policy(self) -> None:
+        kwargs = {"init_seed": self.seed, **self.policy_kwargs}
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
+        assert isinstance(policy, BiLSTMPolicy)
+        self.policy = policy.to(self.device)
+
+    def _setup_lr_schedule(self) -> None:
+        rate = self.learning_rate
+        self.lr_schedule = rate if callable(rate) else StepSchedule(rate)
+
+    def _adopt_env(self) -> None:
+        """Take K, the spaces and the standardisation from the env."""
+        assert self.env is not None
+        if self.batch_size % self.n_envs:
+            raise SettingsError(f"batch_size={self.batch_size} is not a multiple of the {self.n_envs} envs.")
+        try:
+            self.env.get_attr("score_selections")
+            self.standardizer = self.env.get_attr("standardizer")[0]
+        except AttributeError:
+            raise SettingsError("Reinforce trains on SelectiveLabel-v0, whose selections can be scored; this env has no such method.") from None
+        self.k = len(self.action_space.nvec)  # type: ignore[attr-defined]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed the selections and the env; global generators are left alone."""
+        if seed is None:
+            return
+        self.seed = seed
+        self._train_rng = torch_stream(seed, "selections")
+        self._predict_rng = torch_stream(seed, "predict")
+        if self.env is not None:
+            self.env.seed(seed)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Train on another env from now on; pool size, K and number of envs may differ, the features an image must not.
+
+        Raises
+        ------
+        SettingsError: if the env's images have another number of features.
+        """
+        env = self._wrap_env(as_vec_env(env), self.verbose)
+        for name, dim in self.policy.dims.items():
+            found = env.observation_space[name].shape[-1]  # type: ignore[index]
+            if found != dim:
+                raise SettingsError(f"the policy was made for {dim} numbers an image in '{name}', the env gives {found}.")
+        self.env = env
+        self.n_envs = env.num_envs
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self._adopt_env()
+        if force_reset:
+            self._last_obs = None
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "Reinforce",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Reinforce:
+        """Train on ``total_timesteps`` tasks, rounded up to whole updates; a step of the env is a task.
+
+        ``callback.on_rollout_end`` is called when an update is complete, so a checkpoint written there continues exactly.
+        """
+        total_timesteps, callback = self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        callback.on_training_start(locals(), globals())
+        going = True
+        while going and self.num_timesteps < total_timesteps:
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self._update_learning_rate(self.policy.optimizer)
+            going = self._update(callback)
+            if log_interval and self._n_updates % log_interval == 0:
+                self.dump_logs()
+        callback.on_training_end()
+        return self
+
+    def _update(self, callback: BaseCallback) -> bool:
+        """Make one update; returns whether to go on."""
+        callback.on_rollout_start()
+        self.policy.set_training_mode(True)
+        self.policy.optimizer.zero_grad()
+        rounds = self.batch_size // self.n_envs
+        statistics = [self._accumulate(rounds) for _ in range(rounds)]
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm or float("inf"))
+        self.policy.optimizer.step()
+        self._n_updates += 1
+        self.policy.set_training_mode(False)
+        means = {name: float(np.mean([s[name] for s in statistics])) for name in statistics[0]}
+        for name, value in means.items():
+            self.logger.record(name, value)
+        self.logger.record("train/grad_norm", float(norm))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        callback.update_locals(locals())
+        going = callback.on_step()
+        callback.on_rollout_end()
+        return going
+
+    def _accumulate(self, rounds: int) -> dict[str, float]:
+        """Play one task in every env, add its share of the gradient, and return statistics."""
+        assert isinstance(self._last_obs, dict)
+        assert self.env is not None
+        observation, _ = self.policy.tensors(self._last_obs)
+        logits = self.policy(observation)
+        selections = self.rule.sample(logits, self.k, self.n_samples, self._train_rng)
+        chosen = selections.cpu().numpy()
+        rewards = score_selections(self.env, chosen)
+        self._last_obs, played, _, infos = self.env.step(chosen[:, 0])
+        self.num_timesteps += self.n_envs
+        self._update_info_buffer(infos)
+        random = np.array([info["random_reward"] for info in infos])
+        advantages = self._advantages(rewards, random)
+        log_prob = self.rule.log_prob(logits, selections)
+        weight = torch.as_tensor(advantages, dtype=log_prob.dtype, device=log_prob.device)
+        loss = -(weight * log_prob).mean() / rounds
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+        return {
+            "rollout/reward": float(rewards.mean()),
+            "rollout/random_reward": float(random.mean()),
+            "rollout/one_class": float(np.mean([info["one_class"] for info in infos])),
+            "train/loss": float(loss.detach()) * rounds,
+            "train/advantage_std": float(advantages.std()),
+            "train/entropy": float(entropy),
+        }
+
+    def _advantages(self, rewards: NDArray[np.float64], random: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``R - b``, float64 ``(B, M)``, from rewards ``(B, M)`` and those of the random selector ``(B,)``."""
+        if self.baseline == "random":
+            return rewards - random[:, None]
+        if self.baseline == "leave-one-out":
+            others = (rewards.sum(axis=1, keepdims=True) - rewards) / (self.n_samples - 1)
+            return rewards - others
+        return rewards
+
+    def dump_logs(self) -> None:
+        """Write what was recorded since the last call to the logger's outputs."""
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        if self.ep_info_buffer:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", elapsed)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    # -- choosing -----------------------------------------------------------------------------------------------------
+
+    def select(
+        self, observation: dict[str, NDArray[Any]], ks: Sequence[int], deterministic: bool = True
+    ) -> dict[int, IntArray]:
+        """Choose K images for several K from one forward pass.
+
+        Parameters
+        ----------
+        observation: ``pool`` ``(B, N, d)`` and ``clinical`` ``(B, N, 3)``, or without ``B``; any N.
+        ks: the numbers of images to choose.
+        deterministic: the K images of the largest logits; otherwise a draw from the policy.
+
+        Returns
+        -------
+        For each K int64 ``(B, K)``, or ``(K,)`` where there was no batch.
+
+        Raises
+        ------
+        SettingsError: if a K exceeds the pool, or the observation does not fit.
+        """
+        tensors, batched = self.policy.tensors(observation)
+        with torch.no_grad():
+            logits = self.policy(tensors)
+        chosen = {}
+        for k in ks:
+            if not 1 <= k <= logits.shape[-1]:
+                raise SettingsError(f"k={k} images cannot be chosen from a pool of {logits.shape[-1]}.")
+            best = self.rule.best(logits, k) if deterministic else self.rule.sample(logits, k, 1, self._predict_rng)[:, 0]
+            chosen[k] = (best if batched else best[0]).cpu().numpy()
+        return chosen
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[IntArray, tuple[NDArray[Any], ...] | None]:
+        """Choose ``self.k`` images; see :meth:`select`. ``k`` is the env's and may be set to another value."""
+        return self.select(observation, [self.k], deterministic)[self.k], state
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def save(  # type: ignore[override]
+        self, path: str | os.PathLike[str] | io.BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Write the model, its optimiser, its generators and the state of its env, so that training continues exactly.
+
+        Parameters
+        ----------
+        path: ``.zip`` is added where there is no suffix. Streams, ``exclude`` and ``include`` are not supported: the file has one form.
+        """
+        if isinstance(path, io.BufferedIOBase) or exclude or include:
+            raise SettingsError("Reinforce.save takes a path alone.")
+        write_model(path, "Reinforce", self._header(), self._tensors())
+
+    def _header(self) -> dict[str, Any]:
+        rate = self.lr_schedule
+        if not isinstance(rate, StepSchedule):
+            raise SettingsError("a model with a schedule of your own cannot be saved; give a number or a StepSchedule as learning_rate.")
+        space = self.observation_space
+        assert isinstance(space, gym.spaces.Dict)
+        shapes = {name: (list(box.shape or ()), float(box.high.flat[0])) for name, box in space.spaces.items()}  # type: ignore[attr-defined]
+        return {
+            "policy": self.policy_class.__name__,
+            "policy_kwargs": self.policy_kwargs,
+            "learning_rate": asdict(rate),
+            "settings": {
+                name: getattr(self, name)
+                for name in ("batch_size", "n_samples", "baseline", "replacement", "max_grad_norm", "seed")
+            },
+            "observation": shapes,
+            "action": [int(n) for n in self.action_space.nvec],  # type: ignore[attr-defined]
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "env": None if self.env is None or self._last_obs is None else env_state(self.env),
+            "notes": self.notes,
+        }
+
+    def _tensors(self) -> dict[str, Any]:
+        standard = {} if self.standardizer is None else self.standardizer.arrays()
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.policy.optimizer.state_dict(),
+            "generators": {"train": self._train_rng.get_state(), "predict": self._predict_rng.get_state()},
+            "standardizer": {name: torch.from_numpy(array.copy()) for name, array in standard.items()},
+        }
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | os.PathLike[str],
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: Mapping[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Reinforce:
+        """Read a model.
+
+        Parameters
+        ----------
+        path: what :meth:`save` wrote.
+        env: to train on; not needed to predict.
+        device: where to.
+        custom_objects: must be empty: model files hold no objects.
+        print_system_info: ignored.
+        force_reset: start the env anew; with False it goes on with the task it was saved at, and training continues exactly.
+        **kwargs: settings to change, such as ``tensorboard_log`` or ``verbose``.
+
+        Raises
+        ------
+        CheckpointError: if the file is missing, damaged, or not a model of this agent.
+        """
+        if custom_objects:
+            raise SettingsError("Reinforce.load takes no custom_objects: model files hold no objects.")
+        header, tensors = read_model(path, "Reinforce")
+        try:
+            return cls._restore(header, tensors, env, device, force_reset, kwargs)
+        except (KeyError, TypeError, RuntimeError, IndexError) as error:
+            raise CheckpointError(f"{path}: the model's contents do not fit this version ({error!r}).") from error
+
+    @classmethod
+    def _restore(
+        cls, header: dict[str, Any], tensors: dict[str, Any], env: Any, device: Any, force_reset: bool, kwargs: dict[str, Any]
+    ) -> Reinforce:
+        settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"]), **kwargs}
+        model = cls(header["policy"], None, device=device, policy_kwargs=header["policy_kwargs"], _init_setup_model=False, **settings)
+        model.observation_space = gym.spaces.Dict(
+            {name: gym.spaces.Box(-high, high, tuple(shape), np.float32) for name, (shape, high) in header["observation"].items()}
+        )
+        model.action_space = gym.spaces.MultiDiscrete(header["action"])
+        model.n_envs, model.k = 1, len(header["action"])
+        model._setup_lr_schedule()
+        model._build_policy()
+        model.policy.load_state_dict(tensors["policy"])
+        model.policy.optimizer.load_state_dict(tensors["optimizer"])
+        model.set_random_seed(model.seed)
+        if tensors["standardizer"]:
+            model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
+        if env is not None:
+            model.set_env(env)
+            assert model.env is not None
+            model.env.seed(model.seed)
+            if not force_reset and header["env"] is not None:
+                model._last_obs = restore_env(model.env, header["env"])
+        for name, value in header["counters"].items():
+            setattr(model, name, value)
+        model._train_rng.set_state(tensors["generators"]["train"])
+        model._predict_rng.set_state(tensors["generators"]["predict"])
+        model.notes = header["notes"]
+        return model
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
+
+
+def score_selections(env: VecEnv, selections: IntArray) -> NDArray[np.float64]:
+    """Return rewards ``(B, M)`` of selections ``(B, M, K)`` of the envs' current tasks."""
+    if isinstance(env.unwrapped, GymnasiumVecEnv):
+        scored: NDArray[np.float64] = env.env_method("score_selections", selections, indices=0)[0]
+        return scored
+    return np.stack([env.env_method("score_selections", s, indices=i)[0] for i, s in enumerate(selections)])
+
+
+def env_state(env: VecEnv) -> list[dict[str, Any]]:
+    """Return what :func:`restore_env` needs to continue each env exactly."""
+    return env.env_method("state_dict", indices=0 if isinstance(env.unwrapped, GymnasiumVecEnv) else None)
+
+
+def restore_env(env: VecEnv, states: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Continue each env where :func:`env_state` was called; returns the stacked observation of that moment."""
+    if isinstance(env.unwrapped, GymnasiumVecEnv):
+        observation: dict[str, NDArray[Any]] = env.env_method("load_state_dict", states[0], indices=0)[0]
+        return observation
+    if len(states) != env.num_envs:
+        raise SettingsError(f"the saved state is of {len(states)} environments, this is {env.num_envs}.")
+    each = [env.env_method("load_state_dict", state, indices=i)[0] for i, state in enumerate(states)]
+    return {name: np.stack([observation[name] for observation in each]) for name in each[0]}
