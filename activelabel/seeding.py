@@ -1,7 +1,8 @@
 """Named random streams: no global generator is read or written anywhere in the package.
 
-A stream is identified by integers and names, such as ``stream(seed, "task", 7)``. The same identity gives the same numbers in every
-process and in every order of use, so that task 7 is task 7 whether it is drawn first or last, alone or in a batch.
+A stream is identified by integers and names, such as ``stream(seed, "task", 7)``. The same identity gives the same
+numbers in every process and in every order of use, so that task 7 is task 7 whether it is drawn first or last,
+alone or in a batch.
 """
 
 from __future__ import annotations

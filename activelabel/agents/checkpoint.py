@@ -1,7 +1,7 @@
 """Model files: a zip of ``header.json`` and ``tensors.pt``, written atomically and read without unpickling anything.
 
-Stable-Baselines3 pickles spaces, schedules and classes into its zips; reading one runs code from the file. Here the header is JSON and
-the tensors are read with ``weights_only=True``, so that a model from a stranger is safe to open.
+Stable-Baselines3 pickles spaces, schedules and classes into its zips; reading one runs code from the file. Here the
+header is JSON and the tensors are read with ``weights_only=True``, so that a model from a stranger is safe to open.
 """
 
 from __future__ import annotations
@@ -67,18 +67,31 @@ def read_model(path: str | os.PathLike[str], agent: str | None = None) -> tuple[
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             if "header.json" not in names or "tensors.pt" not in names:
-                raise CheckpointError(f"{path}: not an ActiveLabel model (it holds {', '.join(sorted(names)) or 'nothing'}).")
+                raise CheckpointError(
+                    f"{path}: not an ActiveLabel model (it holds {', '.join(sorted(names)) or 'nothing'})."
+                )
             header = json.loads(archive.read("header.json"))
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not an ActiveLabel model.")
             if header.get("version") != VERSION:
-                raise CheckpointError(f"{path}: model format {header.get('version')}, this version reads {VERSION}; upgrade activelabel.")
+                raise CheckpointError(
+                    f"{path}: model format {header.get('version')}, this version reads {VERSION}; upgrade activelabel."
+                )
             if agent is not None and header.get("agent") != agent:
                 raise CheckpointError(f"{path}: a model of {header.get('agent')}, not of {agent}.")
             tensors = torch.load(io.BytesIO(archive.read("tensors.pt")), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        pickle.UnpicklingError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged or not a model file ({reason}).") from None
     return header, tensors

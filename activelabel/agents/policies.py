@@ -62,8 +62,8 @@ class BiLSTMPolicy(BasePolicy):
     observation_space: a ``Dict`` with the keys of ``inputs``, each ``Box(N, f)``.
     action_space: ``MultiDiscrete([N] * K)``.
     lr_schedule: learning rate as a function of the progress that remains.
-    inputs: which parts of the observation each image's vector is made of: ``("pool",)`` is MedSelect, ``("clinical",)`` its clinical baseline (§3.4), both
-        are concatenated.
+    inputs: which parts of the observation each image's vector is made of: ``("pool",)`` is MedSelect,
+        ``("clinical",)`` its clinical baseline (§3.4), both are concatenated.
     hidden: units of the LSTM in each direction.
     init_seed: of the weights.
     optimizer_class, optimizer_kwargs: by default Adam.
@@ -87,7 +87,9 @@ class BiLSTMPolicy(BasePolicy):
             if name not in INPUTS:
                 raise SettingsError(unknown("policy input", name, INPUTS))
         if not isinstance(observation_space, gym.spaces.Dict) or not set(inputs) <= set(observation_space.spaces):
-            raise SettingsError(f"the policy reads {', '.join(inputs)} from a Dict observation; the env gives {observation_space}.")
+            raise SettingsError(
+                f"the policy reads {', '.join(inputs)} from a Dict observation; the env gives {observation_space}."
+            )
         self.inputs = tuple(inputs)
         self.dims = {name: int(observation_space[name].shape[-1]) for name in self.inputs}  # type: ignore[index]
         self.selector = BiLSTMSelector(sum(self.dims.values()), hidden)
@@ -104,11 +106,13 @@ class BiLSTMPolicy(BasePolicy):
         raise NotImplementedError("a pool's K is the agent's: call Reinforce.predict()")
 
     def tensors(self, observation: dict[str, NDArray[Any]]) -> tuple[dict[str, Tensor], bool]:
-        """Return the inputs as float32 tensors ``(B, N, f)`` on the policy's device, and whether there was a batch dimension.
+        """Return the inputs as float32 tensors ``(B, N, f)`` on the policy's device, and whether there was a batch
+        dimension.
 
         Raises
         ------
-        SettingsError: if an input is missing, or its images have another number of features than the policy was trained on.
+        SettingsError: if an input is missing, or its images have another number of features than the policy was
+            trained on.
         """
         tensors = {}
         batched = True
@@ -118,7 +122,8 @@ class BiLSTMPolicy(BasePolicy):
             array = np.asarray(observation[name], dtype=np.float32)
             if array.ndim not in (2, 3) or array.shape[-1] != dim:
                 raise SettingsError(
-                    f"the policy was made for {dim} numbers an image in '{name}', (N, {dim}) or (B, N, {dim}); got {array.shape}."
+                    f"the policy was made for {dim} numbers an image in '{name}', (N, {dim}) or (B, N, {dim}); "
+                    f"got {array.shape}."
                 )
             batched = array.ndim == 3
             tensors[name] = torch.from_numpy(array if batched else array[None]).to(self.device)

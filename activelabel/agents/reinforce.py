@@ -7,7 +7,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -19,54 +18,38 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
-from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
+from activelabel.agents import saving
 from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.policies import BiLSTMPolicy
+from activelabel.agents.schedules import StepSchedule
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
 from activelabel.data import Standardizer
 from activelabel.data.cohort import IntArray
-from activelabel.envs.sb3 import GymnasiumVecEnv, as_vec_env
+from activelabel.envs.sb3 import as_vec_env, score_selections
 from activelabel.errors import CheckpointError, SettingsError, unknown
 from activelabel.seeding import torch_stream
 
 BASELINES = ("leave-one-out", "random", "none")
 
 
-@dataclass(frozen=True)
-class StepSchedule:
-    """A learning rate that is multiplied once, when a share of the training is done.
-
-    Parameters
-    ----------
-    initial: rate at the start.
-    factor: what it is multiplied by. (MedSelect's released code: 0.1.)
-    start: share of the training, 0 to 1, after which it is. (Released code: from the third of five epochs on, 0.4.)
-    """
-
-    initial: float
-    factor: float = 1.0
-    start: float = 0.4
-
-    def __call__(self, progress_remaining: float) -> float:
-        """Return the rate for a progress that goes from 1 to 0."""
-        return self.initial * (self.factor if 1 - progress_remaining >= self.start - 1e-9 else 1.0)
-
-
 class Reinforce(BaseAlgorithm):
     """Policy gradient on one-step episodes whose action is a set of K images.
 
-    One update: ``batch_size`` tasks, one forward pass each, ``n_samples`` selections of each from that pass; the gradient of
+    One update: ``batch_size`` tasks, one forward pass each, ``n_samples`` selections of each from that pass; the
+        gradient of
     ``mean[(R - b) log P(selection | pool)]``, R the AUROC on the query set and b the baseline.
 
-    ``baseline="leave-one-out"`` (default): b is the mean reward of the other selections of the same task, so it depends on the task, not on the selection,
-    and the estimate stays unbiased (Kool et al. 2019). ``baseline="random"`` is the paper's: b is the reward of K images chosen at random.
+    ``baseline="leave-one-out"`` (default): b is the mean reward of the other selections of the same task, so it
+    depends on the task, not on the selection, and the estimate stays unbiased (Kool et al. 2019).
+    ``baseline="random"`` is the paper's: b is the reward of K
+    images chosen at random.
 
     Parameters
     ----------
     policy: ``"BiLSTMPolicy"`` or a subclass.
-    env: ``SelectiveLabel-v0`` in any form: an id, a single env, a Gymnasium vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
+    env: ``SelectiveLabel-v0`` in any form: an id, a single env, a Gymnasium vector env (fastest), or a
+        Stable-Baselines3 ``VecEnv``.
     learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
     batch_size: tasks an update; a multiple of the number of envs. (Paper: 64.)
     n_samples: selections a task, M. (Paper: 1.)
@@ -108,7 +91,9 @@ class Reinforce(BaseAlgorithm):
         if batch_size < 1 or n_samples < 1:
             raise SettingsError(f"batch_size={batch_size} and n_samples={n_samples} must be at least 1.")
         if baseline == "leave-one-out" and n_samples < 2:
-            raise SettingsError(f"baseline='leave-one-out' compares selections of one task: n_samples={n_samples} must be at least 2.")
+            raise SettingsError(
+                f"baseline='leave-one-out' compares selections of one task: n_samples={n_samples} must be at least 2."
+            )
         if max_grad_norm is not None and max_grad_norm <= 0:
             raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
         if not callable(learning_rate) and not learning_rate > 0:
@@ -142,7 +127,9 @@ class Reinforce(BaseAlgorithm):
 
     def _setup_model(self) -> None:
         if self.env is None:
-            raise SettingsError("Reinforce needs an env to learn its sizes from; use Reinforce.load() for a trained model.")
+            raise SettingsError(
+                "Reinforce needs an env to learn its sizes from; use Reinforce.load() for a trained model."
+            )
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._adopt_env()
@@ -167,7 +154,9 @@ class Reinforce(BaseAlgorithm):
             self.env.get_attr("score_selections")
             self.standardizer = self.env.get_attr("standardizer")[0]
         except AttributeError:
-            raise SettingsError("Reinforce trains on SelectiveLabel-v0, whose selections can be scored; this env has no such method.") from None
+            raise SettingsError(
+                "Reinforce trains on SelectiveLabel-v0, whose selections can be scored; this env has no such method."
+            ) from None
         self.k = len(self.action_space.nvec)  # type: ignore[attr-defined]
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -189,9 +178,11 @@ class Reinforce(BaseAlgorithm):
         """
         env = self._wrap_env(as_vec_env(env), self.verbose)
         for name, dim in self.policy.dims.items():
-            found = env.observation_space[name].shape[-1]  # type: ignore[index]
+            found = env.observation_space[name].shape[-1]
             if found != dim:
-                raise SettingsError(f"the policy was made for {dim} numbers an image in '{name}', the env gives {found}.")
+                raise SettingsError(
+                    f"the policy was made for {dim} numbers an image in '{name}', the env gives {found}."
+                )
         self.env = env
         self.n_envs = env.num_envs
         self.observation_space, self.action_space = env.observation_space, env.action_space
@@ -212,9 +203,12 @@ class Reinforce(BaseAlgorithm):
     ) -> Reinforce:
         """Train on ``total_timesteps`` tasks, rounded up to whole updates; a step of the env is a task.
 
-        ``callback.on_rollout_end`` is called when an update is complete, so a checkpoint written there continues exactly.
+        ``callback.on_rollout_end`` is called when an update is complete, so a checkpoint written there continues
+        exactly.
         """
-        total_timesteps, callback = self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
         callback.on_training_start(locals(), globals())
         going = True
         while going and self.num_timesteps < total_timesteps:
@@ -256,7 +250,7 @@ class Reinforce(BaseAlgorithm):
         selections = self.rule.sample(logits, self.k, self.n_samples, self._train_rng)
         chosen = selections.cpu().numpy()
         rewards = score_selections(self.env, chosen)
-        self._last_obs, played, _, infos = self.env.step(chosen[:, 0])
+        self._last_obs, _, _, infos = self.env.step(chosen[:, 0])  # type: ignore[assignment]
         self.num_timesteps += self.n_envs
         self._update_info_buffer(infos)
         random = np.array([info["random_reward"] for info in infos])
@@ -266,7 +260,8 @@ class Reinforce(BaseAlgorithm):
         loss = -(weight * log_prob).mean() / rounds
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+            log_p = logits.log_softmax(dim=-1)
+            entropy = -(log_p.exp() * log_p).sum(dim=-1).mean()
         return {
             "rollout/reward": float(rewards.mean()),
             "rollout/random_reward": float(random.mean()),
@@ -279,10 +274,10 @@ class Reinforce(BaseAlgorithm):
     def _advantages(self, rewards: NDArray[np.float64], random: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``R - b``, float64 ``(B, M)``, from rewards ``(B, M)`` and those of the random selector ``(B,)``."""
         if self.baseline == "random":
-            return rewards - random[:, None]
+            rewards = rewards - random[:, None]
         if self.baseline == "leave-one-out":
             others = (rewards.sum(axis=1, keepdims=True) - rewards) / (self.n_samples - 1)
-            return rewards - others
+            rewards = rewards - others
         return rewards
 
     def dump_logs(self) -> None:
@@ -323,7 +318,9 @@ class Reinforce(BaseAlgorithm):
         for k in ks:
             if not 1 <= k <= logits.shape[-1]:
                 raise SettingsError(f"k={k} images cannot be chosen from a pool of {logits.shape[-1]}.")
-            best = self.rule.best(logits, k) if deterministic else self.rule.sample(logits, k, 1, self._predict_rng)[:, 0]
+            best = (
+                self.rule.best(logits, k) if deterministic else self.rule.sample(logits, k, 1, self._predict_rng)[:, 0]
+            )
             chosen[k] = (best if batched else best[0]).cpu().numpy()
         return chosen
 
@@ -339,49 +336,22 @@ class Reinforce(BaseAlgorithm):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(  # type: ignore[override]
-        self, path: str | os.PathLike[str] | io.BufferedIOBase, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    def save(
+        self,
+        path: str | os.PathLike[str] | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
     ) -> None:
         """Write the model, its optimiser, its generators and the state of its env, so that training continues exactly.
 
         Parameters
         ----------
-        path: ``.zip`` is added where there is no suffix. Streams, ``exclude`` and ``include`` are not supported: the file has one form.
+        path: ``.zip`` is added where there is no suffix. Streams, ``exclude`` and ``include`` are not supported:
+            the file has one form.
         """
         if isinstance(path, io.BufferedIOBase) or exclude or include:
             raise SettingsError("Reinforce.save takes a path alone.")
-        write_model(path, "Reinforce", self._header(), self._tensors())
-
-    def _header(self) -> dict[str, Any]:
-        rate = self.lr_schedule
-        if not isinstance(rate, StepSchedule):
-            raise SettingsError("a model with a schedule of your own cannot be saved; give a number or a StepSchedule as learning_rate.")
-        space = self.observation_space
-        assert isinstance(space, gym.spaces.Dict)
-        shapes = {name: (list(box.shape or ()), float(box.high.flat[0])) for name, box in space.spaces.items()}  # type: ignore[attr-defined]
-        return {
-            "policy": self.policy_class.__name__,
-            "policy_kwargs": self.policy_kwargs,
-            "learning_rate": asdict(rate),
-            "settings": {
-                name: getattr(self, name)
-                for name in ("batch_size", "n_samples", "baseline", "replacement", "max_grad_norm", "seed")
-            },
-            "observation": shapes,
-            "action": [int(n) for n in self.action_space.nvec],  # type: ignore[attr-defined]
-            "counters": {name: getattr(self, name) for name in _COUNTERS},
-            "env": None if self.env is None or self._last_obs is None else env_state(self.env),
-            "notes": self.notes,
-        }
-
-    def _tensors(self) -> dict[str, Any]:
-        standard = {} if self.standardizer is None else self.standardizer.arrays()
-        return {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.policy.optimizer.state_dict(),
-            "generators": {"train": self._train_rng.get_state(), "predict": self._predict_rng.get_state()},
-            "standardizer": {name: torch.from_numpy(array.copy()) for name, array in standard.items()},
-        }
+        write_model(path, "Reinforce", saving.header(self), saving.tensors(self))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -403,7 +373,8 @@ class Reinforce(BaseAlgorithm):
         device: where to.
         custom_objects: must be empty: model files hold no objects.
         print_system_info: ignored.
-        force_reset: start the env anew; with False it goes on with the task it was saved at, and training continues exactly.
+        force_reset: start the env anew; with False it goes on with the task it was saved at, and training continues
+            exactly.
         **kwargs: settings to change, such as ``tensorboard_log`` or ``verbose``.
 
         Raises
@@ -414,67 +385,9 @@ class Reinforce(BaseAlgorithm):
             raise SettingsError("Reinforce.load takes no custom_objects: model files hold no objects.")
         header, tensors = read_model(path, "Reinforce")
         try:
-            return cls._restore(header, tensors, env, device, force_reset, kwargs)
+            return saving.restore(cls, header, tensors, env, device, force_reset, kwargs)
         except (KeyError, TypeError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{path}: the model's contents do not fit this version ({error!r}).") from error
 
-    @classmethod
-    def _restore(
-        cls, header: dict[str, Any], tensors: dict[str, Any], env: Any, device: Any, force_reset: bool, kwargs: dict[str, Any]
-    ) -> Reinforce:
-        settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"]), **kwargs}
-        model = cls(header["policy"], None, device=device, policy_kwargs=header["policy_kwargs"], _init_setup_model=False, **settings)
-        model.observation_space = gym.spaces.Dict(
-            {name: gym.spaces.Box(-high, high, tuple(shape), np.float32) for name, (shape, high) in header["observation"].items()}
-        )
-        model.action_space = gym.spaces.MultiDiscrete(header["action"])
-        model.n_envs, model.k = 1, len(header["action"])
-        model._setup_lr_schedule()
-        model._build_policy()
-        model.policy.load_state_dict(tensors["policy"])
-        model.policy.optimizer.load_state_dict(tensors["optimizer"])
-        model.set_random_seed(model.seed)
-        if tensors["standardizer"]:
-            model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
-        if env is not None:
-            model.set_env(env)
-            assert model.env is not None
-            model.env.seed(model.seed)
-            if not force_reset and header["env"] is not None:
-                model._last_obs = restore_env(model.env, header["env"])
-        for name, value in header["counters"].items():
-            setattr(model, name, value)
-        model._train_rng.set_state(tensors["generators"]["train"])
-        model._predict_rng.set_state(tensors["generators"]["predict"])
-        model.notes = header["notes"]
-        return model
-
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
-
-
-def score_selections(env: VecEnv, selections: IntArray) -> NDArray[np.float64]:
-    """Return rewards ``(B, M)`` of selections ``(B, M, K)`` of the envs' current tasks."""
-    if isinstance(env.unwrapped, GymnasiumVecEnv):
-        scored: NDArray[np.float64] = env.env_method("score_selections", selections, indices=0)[0]
-        return scored
-    return np.stack([env.env_method("score_selections", s, indices=i)[0] for i, s in enumerate(selections)])
-
-
-def env_state(env: VecEnv) -> list[dict[str, Any]]:
-    """Return what :func:`restore_env` needs to continue each env exactly."""
-    return env.env_method("state_dict", indices=0 if isinstance(env.unwrapped, GymnasiumVecEnv) else None)
-
-
-def restore_env(env: VecEnv, states: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    """Continue each env where :func:`env_state` was called; returns the stacked observation of that moment."""
-    if isinstance(env.unwrapped, GymnasiumVecEnv):
-        observation: dict[str, NDArray[Any]] = env.env_method("load_state_dict", states[0], indices=0)[0]
-        return observation
-    if len(states) != env.num_envs:
-        raise SettingsError(f"the saved state is of {len(states)} environments, this is {env.num_envs}.")
-    each = [env.env_method("load_state_dict", state, indices=i)[0] for i, state in enumerate(states)]
-    return {name: np.stack([observation[name] for observation in each]) for name in each[0]}

@@ -1,7 +1,8 @@
 """How a set of K images is drawn from one logit an image, and how likely it was.
 
-Two rules, each with ``sample``, ``log_prob`` and ``best``. All take logits ``(B, N)`` and give or take ordered selections int64 ``(B, M, K)``: M selections
-of each of B pools. The rule is what decides which sets may be chosen; a policy only scores images.
+Two rules, each with ``sample``, ``log_prob`` and ``best``. All take logits ``(B, N)`` and give or take ordered
+selections int64 ``(B, M, K)``: M selections of each of B pools. The rule is what decides which sets may be chosen;
+a policy only scores images.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def _top(keys: Tensor, k: int) -> Tensor:
 
 
 class WithoutReplacement:
-    """Plackett-Luce: images are drawn one after the other, each in proportion to ``exp(logit)`` among those that are left.
+    """Plackett-Luce: images are drawn one after the other, each in proportion to ``exp(logit)`` among those that
+    are left.
 
-    Sampling perturbs the logits with Gumbel noise and takes the K largest, which draws from exactly this distribution in one sort
-    (Yellott 1977; Kool et al. 2019).
+    Sampling perturbs the logits with Gumbel noise and takes the K largest, which draws from exactly this
+    distribution in one sort (Yellott 1977; Kool et al. 2019).
     """
 
     def sample(self, logits: Tensor, k: int, samples: int, generator: torch.Generator) -> Tensor:
@@ -53,8 +55,10 @@ class WithoutReplacement:
     def log_prob(self, logits: Tensor, selections: Tensor) -> Tensor:
         """Return the exact log-probability of drawing the images in this order.
 
-        The denominators, ``logsumexp`` over the images that are left before each draw, are one running ``logcumsumexp`` from the end: first everything
-        that was never drawn, then the last draw, the last but one, and so on. Nothing is subtracted, so nothing cancels.
+        The denominators, ``logsumexp`` over the images that are left before each draw, are one running
+        ``logcumsumexp`` from the end: first everything that was never drawn, then the last draw, the last but one,
+        and so on. Nothing is subtracted, so nothing
+        cancels.
         """
         batch, samples, k = selections.shape
         n = logits.shape[-1]
@@ -62,7 +66,9 @@ class WithoutReplacement:
         chosen = expanded.gather(-1, selections)
         backwards = chosen.flip(-1)
         if k < n:
-            drawn = torch.zeros(batch, samples, n, dtype=torch.bool, device=logits.device).scatter_(-1, selections, True)
+            drawn = torch.zeros(batch, samples, n, dtype=torch.bool, device=logits.device).scatter_(
+                -1, selections, True
+            )
             rest = expanded.masked_fill(drawn, float("-inf")).logsumexp(dim=-1, keepdim=True)
             backwards = torch.cat([rest, backwards], dim=-1)
         left = backwards.logcumsumexp(dim=-1)[..., -k:].flip(-1)

@@ -25,10 +25,11 @@ def load(
 
     Parameters
     ----------
-    name_or_path: ``"synthetic"`` (the embedded default), ``"digits"`` (scikit-learn's 1797 real 8 x 8 images, no download), or an ``.npz``
-        file in the format of :mod:`activelabel.data.npz`.
+    name_or_path: ``"synthetic"`` (the embedded default), ``"digits"`` (scikit-learn's 1797 real 8 x 8 images, no
+        download), or an ``.npz`` file in the format of :mod:`activelabel.data.npz`.
     labels: in a file, which array holds the labels.
-    normal: the class to tell conditions from; by default the one that the data marks or that is named so. For digits ``"0"``.
+    normal: the class to tell conditions from; by default the one that the data marks or that is named so. For
+        digits ``"0"``.
     patient: in a file, which array groups the images for splitting.
 
     Raises

@@ -191,7 +191,12 @@ class Cohort:
         }
         if self.normal is not None:
             arrays["normal"] = np.asarray(self.classes[self.normal])
-        rows = {"features": self.features, "images": self.images, "patient_id": self.patient, "split": self.split}
+        rows = {
+            "features": self.features,
+            "images": self.images,
+            "patient_id": self.patient,
+            "split": self.split,
+        }
         arrays.update({key: np.asarray(value) for key, value in rows.items() if value is not None})
         for key, value in arrays.items():
             if value.dtype.hasobject:

@@ -5,14 +5,14 @@ array                   meaning
 ======================  ===========================================================================================
 ``features``            float ``(n, d)``; ``embeddings`` is the same under another name
 ``images``              uint8 ``(n, H, W)`` or ``(n, H, W, C)``
-``labels``              integer or string ``(n,)``, one class an image; or ``(n, n_classes)`` of 1, 0 and -1 (uncertain)
+``labels``              integer or string ``(n,)``, one class an image; or ``(n, n_classes)`` of 1, 0, -1 (uncertain)
 ``label_names``         names of the classes; for another label array ``x`` they stand in ``x_names``
 ``no_finding``          0 or 1 ``(n,)``: becomes the class "No Finding", the normal one
 ``normal``              name of the normal class (text), where it is one of ``label_names``
 ``age``                 years ``(n,)``
 ``sex`` or ``female``   text (F, M, empty for missing), or 0 and 1
-``view`` or ``frontal``  text (frontal, lateral, PA, AP, empty), or 0 and 1. In a file without lateral views PA counts as
-                        frontal and AP as not, since the difference is all that the file has to say about the view
+``view``                text (frontal, lateral, PA, AP, empty), or ``frontal``: 0 and 1. In a file without lateral views PA
+                        counts as frontal and AP as not: the difference is all that the file has to say about the view
 ``patient_id``          ``(n,)`` of any type but objects
 ``split``               text train, val, test; or numbers with ``split_names``
 ``source``              provenance as JSON text
@@ -80,14 +80,26 @@ def _read(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: holds one bare array; save it with numpy.savez(path, features=..., labels=...).")
+                raise DataError(
+                    f"{path}: holds one bare array; save it with numpy.savez(path, features=..., labels=...)."
+                )
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
-        raise DataError(f"{path}: not a readable npz file ({error}). Is it complete, and free of object arrays?") from None
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"{path}: not a readable npz file ({error}). Is it complete, and free of object arrays?"
+        ) from None
 
 
 def _get(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
@@ -123,7 +135,9 @@ def _labels(path: Path, arrays: Arrays, name: str) -> tuple[NDArray[np.int8], tu
     outside = (codes < 0) | (codes >= len(classes))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        raise DataError(f"{path}: {name}[{row}] = {array[row]!s} is none of the {len(classes)} classes {', '.join(classes)}.")
+        raise DataError(
+            f"{path}: {name}[{row}] = {array[row]!s} is none of the {len(classes)} classes {', '.join(classes)}."
+        )
     return np.eye(len(classes), dtype=np.int8)[codes], classes
 
 
@@ -131,7 +145,9 @@ def _features(path: Path, arrays: Arrays) -> FloatArray | None:
     array = arrays.get("features", arrays.get("embeddings"))
     if array is None:
         if "images" not in arrays:
-            raise DataError(f"{path}: has neither 'features', 'embeddings' nor 'images', but {', '.join(arrays) or 'nothing'}.")
+            raise DataError(
+                f"{path}: has neither 'features', 'embeddings' nor 'images', but {', '.join(arrays) or 'nothing'}."
+            )
         return None
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: features have dtype {array.dtype}, not numbers.")
@@ -173,7 +189,9 @@ def _coded(path: Path, name: str, array: NDArray[Any], ones: tuple[str, ...], ze
     missing = np.isin(text, ("", "unknown", "nan", "u", "o"))
     known = np.isin(text, ones) | np.isin(text, zeros) | missing
     if not known.all():
-        raise DataError(f"{path}: {name} has '{array[np.flatnonzero(~known)[0]]}'; known: {', '.join((*ones, *zeros))}, or empty.")
+        raise DataError(
+            f"{path}: {name} has '{array[np.flatnonzero(~known)[0]]}'; known: {', '.join((*ones, *zeros))}, or empty."
+        )
     return np.where(missing, np.nan, np.isin(text, ones)).astype(np.float32)
 
 

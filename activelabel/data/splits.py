@@ -38,7 +38,11 @@ class Splits:
 
 
 def split_cohort(
-    cohort: Cohort, fractions: tuple[float, float, float] = (0.7, 0.15, 0.15), *, seed: int = 0, published: bool = False
+    cohort: Cohort,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    *,
+    seed: int = 0,
+    published: bool = False,
 ) -> Splits:
     """Split a cohort so that no patient's images stand on two sides.
 

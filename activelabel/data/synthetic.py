@@ -10,13 +10,17 @@ The generative model, for image ``i`` of patient ``p(i)``::
         + nuisance * (2 - clarity_i) ** nuisance_power * N_i B                          unclear images scatter more
         + N(0, noise^2 I)
 
-``s``, ``v_c``, ``l``, ``a`` are random unit vectors, ``B`` is a random basis of a nuisance subspace of ``rank`` dimensions, and ``e_ic`` is a log-normal
-extent of disease, so that positives are more dispersed than negatives. Then labels get noise: a share of positives is missed and as
-many are called without reason, and a share of the positive calls becomes uncertain (-1). "No Finding" is every image without a call.
+``s``, ``v_c``, ``l``, ``a`` are random unit vectors, ``B`` is a random basis of a nuisance subspace of ``rank``
+dimensions, and ``e_ic`` is a log-normal extent of disease, so that positives are more dispersed than negatives.
+Then labels get noise: a share of positives
+is missed and as many are called without reason, and a share of the positive calls becomes uncertain (-1). "No
+Finding" is every
+image without a call.
 
-Three things make a good selection here. Clear (frontal, young) images carry the signal; what all frontal or all old images share points away
-from the disease and cancels only between a positive and a negative prototype, so both classes are needed; and a central image is better
-than an odd one.
+Three things make a good selection here. Clear (frontal, young) images carry the signal; what all frontal or all old
+images share points away from the disease and cancels only between a positive and a negative prototype, so both
+classes are needed; and a
+central image is better than an odd one.
 """
 
 from __future__ import annotations
@@ -48,8 +52,9 @@ CONDITIONS = {
 class SyntheticSettings:
     """Size and parameters of the generative model above.
 
-    ``dispersion`` is the standard deviation of the logarithm of the extent of disease ``e``; 0 makes positives as compact as negatives.
-    ``missed`` is the share of positives whose call is missing, ``uncertain`` the share of calls that become -1.
+    ``dispersion`` is the standard deviation of the logarithm of the extent of disease ``e``; 0 makes positives as
+    compact as negatives. ``missed`` is the share of positives whose call is missing, ``uncertain`` the share of
+    calls that become -1.
     """
 
     n: int = 24_000
@@ -79,7 +84,9 @@ def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
     """
     s = settings or SyntheticSettings()
     if s.n < 10 or s.dim < 2 or not 0 < s.rank <= s.dim:
-        raise SettingsError(f"a synthetic cohort needs n >= 10, dim >= 2, 0 < rank <= dim; got {s.n}, {s.dim}, {s.rank}.")
+        raise SettingsError(
+            f"a synthetic cohort needs n >= 10, dim >= 2, 0 < rank <= dim; got {s.n}, {s.dim}, {s.rank}."
+        )
     if not (0 <= s.missed < 1 and 0 <= s.uncertain < 1):
         raise SettingsError(f"missed={s.missed} and uncertain={s.uncertain} are shares between 0 and 1.")
     rng = stream(s.seed, "synthetic")
@@ -113,7 +120,8 @@ def _patients(n: int, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
 
 def _unit(rng: np.random.Generator, count: int, dim: int) -> NDArray[np.float64]:
     vectors = rng.standard_normal((count, dim))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
 
 
 def _embed(

@@ -41,18 +41,21 @@ class TaskBatch:
 class TaskSampler:
     """Draws tasks ``(condition, U, Q)``: positives of the condition against No Finding, U and Q disjoint.
 
-    Task ``i`` depends on ``seed``, ``name`` and ``i`` alone, so it is the same task in every run, process, batch and epoch.
+    Task ``i`` depends on ``seed``, ``name`` and ``i`` alone, so it is the same task in every run, process, batch
+    and epoch.
 
     Parameters
     ----------
     cohort: must have a normal class.
-    conditions: names of the classes to draw tasks of; by default every one with at least ``min_prevalence`` in the cohort.
+    conditions: names of the classes to draw tasks of; by default every one with at least ``min_prevalence`` in the
+        cohort.
     pool, query: how many images U and Q hold.
     positive_fraction: share of positives in U and in Q, between 0 and 1.
     held_out: conditions that are never drawn.
     rows: rows of the cohort to draw from, such as one side of a split; by default all.
-    uncertain: what a label of -1 counts as. ``"positive"``: positive, as in the released code. ``"negative"``: not positive. ``"ignore"``:
-        neither, so that a No Finding image with an uncertain condition is not a negative of it either.
+    uncertain: what a label of -1 counts as. ``"positive"``: positive, as in the released code. ``"negative"``: not
+        positive. ``"ignore"``: neither, so that a No Finding image with an uncertain condition is not a negative of
+        it either.
     min_prevalence: conditions with a smaller share of positives are left out unless they are named (MedSelect: 5 %).
     seed, name: identify the stream of tasks.
 
@@ -123,7 +126,9 @@ class TaskSampler:
                 if condition in held_out:
                     raise SettingsError(f"condition '{condition}' cannot be both drawn and held out.")
         if not chosen:
-            raise SettingsError(f"{cohort.source.name}: no condition to draw tasks of (prevalence at least {min_prevalence:.0%}).")
+            raise SettingsError(
+                f"{cohort.source.name}: no condition to draw tasks of (prevalence at least {min_prevalence:.0%})."
+            )
         return chosen
 
     def _candidates(self, column: int, rows: IntArray, uncertain: str) -> tuple[IntArray, IntArray]:
@@ -144,7 +149,9 @@ class TaskSampler:
             if len(positive) < need_positive:
                 problems.append(f"'{condition}' has {len(positive)} positive images and needs {need_positive}")
             if len(negative) < need_negative:
-                problems.append(f"'{condition}' has {len(negative)} '{normal}' images against it and needs {need_negative}")
+                problems.append(
+                    f"'{condition}' has {len(negative)} '{normal}' images against it and needs {need_negative}"
+                )
         if problems:
             raise DataError(
                 f"{self.cohort.source.name}, {self.name} part: too few images for pool={self.pool} and "
@@ -172,7 +179,13 @@ class TaskSampler:
         cut = self.pool - in_pool
         pool, pool_labels = _shuffled(rng, positive[:in_pool], negative[:cut])
         query, query_labels = _shuffled(rng, positive[in_pool:], negative[cut:])
-        return np.int64(self.cohort.class_index(self.conditions[which])), pool, pool_labels, query, query_labels
+        return (
+            np.int64(self.cohort.class_index(self.conditions[which])),
+            pool,
+            pool_labels,
+            query,
+            query_labels,
+        )
 
 
 def _shuffled(rng: np.random.Generator, positive: IntArray, negative: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:

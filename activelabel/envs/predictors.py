@@ -1,6 +1,7 @@
 """The predictors of the one-shot problem and its reward, for many tasks and many selections at once.
 
-Everything here is computed in float64 and the scores are rounded to float32 before they are ranked: a batch of 64 tasks and a
+Everything here is computed in float64 and the scores are rounded to float32 before they are ranked: a batch of 64
+    tasks and a
 batch of one may then differ in the last bits of a sum and still rank, and tie, alike.
 """
 
@@ -17,9 +18,10 @@ from activelabel.errors import SettingsError, unknown
 Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """``predictor(support, positive, negative, query) -> scores``.
 
-``support`` float64 ``(B, M, K, d)`` holds the selected images of ``M`` selections of each of ``B`` tasks; ``positive`` and ``negative`` float64
-``(B, M, K)`` say how many times each counts as one or the other (0 for a repeated index); ``query`` float64 ``(B, Q, d)``. The result ``(B, M, Q)``
-is higher where the query image looks more positive.
+``support`` float64 ``(B, M, K, d)`` holds the selected images of ``M`` selections of each of ``B`` tasks;
+``positive`` and ``negative`` float64 ``(B, M, K)`` say how many times each counts as one or the other (0 for a
+repeated index); ``query`` float64 ``(B,
+Q, d)``. The result ``(B, M, Q)`` is higher where the query image looks more positive.
 """
 
 _CHUNK_BYTES = 64 * 2**20
@@ -94,7 +96,13 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def support_auroc(
-    predictor: Predictor, features: Tensor, rows: Tensor, labels: Tensor, counts: Tensor, query: Tensor, query_labels: Tensor
+    predictor: Predictor,
+    features: Tensor,
+    rows: Tensor,
+    labels: Tensor,
+    counts: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
 ) -> Tensor:
     """Return the AUROC on the query set of each selection; memory stays bounded whatever the sizes.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from activelabel.data.cohort import IntArray
 from activelabel.errors import SettingsError
 
 
@@ -23,7 +24,8 @@ class GymnasiumVecEnv(VecEnv):
 
     Parameters
     ----------
-    venv: a Gymnasium vector env that resets in the same step, such as ``gym.make_vec("SelectiveLabel-v0", num_envs=64)``.
+    venv: a Gymnasium vector env that resets in the same step, such as ``gym.make_vec("SelectiveLabel-v0",
+        num_envs=64)``.
 
     Raises
     ------
@@ -33,7 +35,9 @@ class GymnasiumVecEnv(VecEnv):
     def __init__(self, venv: VectorEnv[Any, Any, Any]) -> None:
         mode = venv.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
-            raise SettingsError(f"the vector env has autoreset_mode={mode}; Stable-Baselines3 needs AutoresetMode.SAME_STEP.")
+            raise SettingsError(
+                f"the vector env has autoreset_mode={mode}; Stable-Baselines3 needs AutoresetMode.SAME_STEP."
+            )
         self.venv = venv
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
         self._start = time.perf_counter()
@@ -43,7 +47,7 @@ class GymnasiumVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Reset all; seeds and options given before are used once."""
         seed = None if all(s is None for s in self._seeds) else list(self._seeds)
-        observation, infos = self.venv.reset(seed=seed)
+        observation, infos = self.venv.reset(seed=seed)  # type: ignore[arg-type]
         self.reset_infos = [_unstack(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -92,7 +96,9 @@ class GymnasiumVecEnv(VecEnv):
         result = getattr(self.venv.unwrapped, method_name)(*args, **kwargs)
         return [result] * len(list(self._get_indices(indices)))
 
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
         """Say no: there are no single envs to wrap."""
         return [False] * len(list(self._get_indices(indices)))
 
@@ -114,3 +120,27 @@ def _unstack(infos: dict[str, Any], i: int) -> dict[str, Any]:
 def as_vec_env(env: Any) -> Any:
     """Return a Gymnasium vector env adapted, anything else as it is."""
     return GymnasiumVecEnv(env) if isinstance(env, VectorEnv) else env
+
+
+def score_selections(env: VecEnv, selections: IntArray) -> NDArray[np.float64]:
+    """Return rewards ``(B, M)`` of selections ``(B, M, K)`` of the envs' current tasks."""
+    if isinstance(env.unwrapped, GymnasiumVecEnv):
+        scored: NDArray[np.float64] = env.env_method("score_selections", selections, indices=0)[0]
+        return scored
+    return np.stack([env.env_method("score_selections", s, indices=i)[0] for i, s in enumerate(selections)])
+
+
+def env_state(env: VecEnv) -> list[dict[str, Any]]:
+    """Return what :func:`restore_env` needs to continue each env exactly."""
+    return env.env_method("state_dict", indices=0 if isinstance(env.unwrapped, GymnasiumVecEnv) else None)
+
+
+def restore_env(env: VecEnv, states: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Continue each env where :func:`env_state` was called; returns the stacked observation of that moment."""
+    if isinstance(env.unwrapped, GymnasiumVecEnv):
+        observation: dict[str, NDArray[Any]] = env.env_method("load_state_dict", states[0], indices=0)[0]
+        return observation
+    if len(states) != env.num_envs:
+        raise SettingsError(f"the saved state is of {len(states)} environments, this is {env.num_envs}.")
+    each = [env.env_method("load_state_dict", state, indices=i)[0] for i, state in enumerate(states)]
+    return {name: np.stack([observation[name] for observation in each]) for name in each[0]}

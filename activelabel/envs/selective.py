@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -40,25 +40,29 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     """Choose the K images of a pool whose labels make the best classifier.
 
     ## Description
-    A task is a medical condition, an unlabelled pool of N images and a query set. The agent sees the pool's embeddings and
-    chooses K images at once; an oracle labels them; a prototype classifier is fitted on them and judged on the query set.
-    The problem is MedSelect's (Smit et al. 2021, §2 and §3).
+    A task is a medical condition, an unlabelled pool of N images and a query set. The agent sees the pool's
+    embeddings and chooses K images at once; an oracle labels them; a prototype classifier is fitted on them and
+    judged on the
+    query set. The problem is MedSelect's (Smit et al. 2021, §2 and §3).
 
     ## Action Space
-    ``MultiDiscrete([N] * K)``: indices into the pool. The action is a set: the order does not count, and a repeated index is labelled once
-    while the rest of its budget is lost (``duplicates="repeat"`` counts it as often as it was drawn, as the released code does).
+    ``MultiDiscrete([N] * K)``: indices into the pool. The action is a set: the order does not count, and a repeated
+    index is labelled once while the rest of its budget is lost (``duplicates="repeat"`` counts it as often as it
+    was drawn, as the
+    released code does).
 
     ## Observation Space
     ``Dict``:
 
     - ``pool``: ``Box(N, d)`` float32, the embeddings, standardised with the mean and deviation of the training part.
-    - ``clinical``: ``Box(N, 3)`` float32, age (standardised), female and frontal (0 or 1, less the training mean); 0 where missing.
+    - ``clinical``: ``Box(N, 3)`` float32, age (standardised), female and frontal (0 or 1, less the training mean);
+    0 where missing.
 
     The order of the images in the pool is random and carries no information.
 
     ## Rewards
-    The AUROC, 0 to 1, of the predictor on the query set, ties counted as one half. If no positive or no negative image was chosen, the
-    term of the missing class is 0.
+    The AUROC, 0 to 1, of the predictor on the query set, ties counted as one half. If no positive or no negative
+    image was chosen, the term of the missing class is 0.
 
     ## Starting State
     A task, drawn from ``n_tasks`` of the part ``split``. ``reset(options={"task": i})`` plays task ``i``.
@@ -67,25 +71,28 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     Always terminated after one step.
 
     ## Arguments
-    ``cohort``: a :class:`~activelabel.data.Cohort` or what :func:`activelabel.data.load` takes, by default ``"synthetic"``. ``standardizer``: the one that came
-    with a model. ``device``: ``"auto"``, or a torch device. All others are the fields of
-    :class:`~activelabel.envs.selective_engine.SelectiveLabelSettings`: ``k=10``, ``pool=200``, ``query=100``, ``split="train"``, ``conditions``, ``held_out``,
-    ``predictor="prototype"``, ...
+    ``cohort``: a :class:`~activelabel.data.Cohort` or what :func:`activelabel.data.load` takes, by default
+    ``"synthetic"``. ``standardizer``: the one that came with a model. ``device``: ``"auto"``, or a torch device.
+    All others are the fields of
+    :class:`~activelabel.envs.selective_engine.SelectiveLabelSettings`: ``k=10``, ``pool=200``, ``query=100``,
+    ``split="train"``, ``conditions``, ``held_out``, ``predictor="prototype"``, ...
 
     ```python
     env = gym.make("SelectiveLabel-v0", cohort="digits", k=5, pool=50, query=20)
     ```
 
     ## Information
-    ``reset``: ``task`` (its number) and ``condition`` (its name). ``step``, besides these: ``ids`` (K,) rows of the cohort that were chosen, ``labels`` (K,) what the
-    oracle said, ``n_labelled`` how many different images were labelled, ``positives`` among them, ``one_class`` whether a class was missing, and
-    ``random_reward`` what K images chosen at random would have earned (one draw, fixed for each task).
+    ``reset``: ``task`` (its number) and ``condition`` (its name). ``step``, besides these: ``ids`` (K,) rows of the
+    cohort that were chosen, ``labels`` (K,) what the oracle said, ``n_labelled`` how many different images were
+    labelled, ``positives`` among them, ``one_class``
+    whether a class was missing, and ``random_reward`` what K images chosen at random would have earned (one draw,
+    fixed for each task).
 
     ## Version History
     * v0: initial version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
 
     def __init__(
         self,
@@ -97,7 +104,8 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         **settings: Any,
     ) -> None:
         self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
-        self.observation_space, self.action_space = _spaces(self.engine)
+        observation_space, action_space = _spaces(self.engine)
+        self.observation_space, self.action_space = observation_space, action_space  # type: ignore[assignment]
         self.render_mode = render_mode
         self._task: int | None = None
         self._over = False
@@ -135,8 +143,9 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         return self._observe(), float(reward[0]), True, False, _first(info)
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
-        """Return the rewards ``(M,)`` of selections ``(M, K)`` of the current task, for any K, without ending the episode."""
-        return self.engine.score(self._tasks, np.asarray(selections)[None]).reward[0]
+        """Return the rewards ``(M,)`` of selections ``(M, K)`` of the current task, for any K; the episode goes on."""
+        rewards: NDArray[np.float64] = self.engine.score(self._tasks, np.asarray(selections)[None]).reward[0]
+        return rewards
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs to go on exactly here."""
@@ -157,25 +166,33 @@ def _first(info: dict[str, NDArray[Any]]) -> Info:
 
 def _check_actions(actions: NDArray[Any], shape: tuple[int, int]) -> IntArray:
     if actions.shape != shape or actions.dtype.kind not in "iu":
-        raise SettingsError(f"the action must be integers of shape {shape[1:]} each, got {actions.dtype} {actions.shape[1:]}.")
+        raise SettingsError(
+            f"the action must be integers of shape {shape[1:]} each, got {actions.dtype} {actions.shape[1:]}."
+        )
     return actions.astype(np.int64, copy=False)
 
 
 class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
-    """``B`` copies of :class:`SelectiveLabelEnv` played as one batch; what ``gym.make_vec("SelectiveLabel-v0", num_envs=B)`` makes.
+    """``B`` copies of :class:`SelectiveLabelEnv` played as one batch; what ``gym.make_vec("SelectiveLabel-v0",
+    num_envs=B)`` makes.
 
-    Each sub-environment has its own generator: ``reset(seed=s)`` seeds number ``i`` with ``s + i``, and it then equals a single env that was reset
-    with ``s + i``, observation by observation.
+    Each sub-environment has its own generator: ``reset(seed=s)`` seeds number ``i`` with ``s + i``, and it then
+    equals a single env that was reset with ``s + i``, observation by observation.
 
     Parameters
     ----------
     num_envs: ``B``.
     cohort, standardizer, device, **settings: as for the single env.
-    autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the next task, the last observation and info are
-        in ``final_obs`` (views of the arrays that were returned before) and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets; ``DISABLED``: the caller resets.
+    autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the
+        next task, the last observation and info are in ``final_obs`` (views of the arrays that were returned
+        before) and ``final_info``; ``NEXT_STEP``: the
+        following ``step`` ignores its actions and resets; ``DISABLED``: the caller resets.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(
         self,
@@ -215,21 +232,29 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         Parameters
         ----------
         seed: of sub-environment 0, the others count on from it; or one for each.
-        options: ``{"task": (B,)}`` chooses the tasks; ``{"reset_mask": (B,) bool}`` resets some and leaves the others as they are.
+        options: ``{"task": (B,)}`` chooses the tasks; ``{"reset_mask": (B,) bool}`` resets some and leaves the
+            others as they are.
         """
         options = options or {}
-        if seed is not None or not self._rngs:
-            seeds = [None if seed is None else seed + i for i in range(self.num_envs)] if _single(seed) else list(seed)
-            if len(seeds) != self.num_envs:
-                raise SettingsError(f"{len(seeds)} seeds for {self.num_envs} environments.")
-            self._rngs = [
-                seeding.np_random(s)[0] if s is not None or not self._rngs else self._rngs[i] for i, s in enumerate(seeds)
-            ]
+        self._seed(seed)
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
             raise SettingsError(f"reset_mask must be bool ({self.num_envs},), got {mask.dtype} {mask.shape}.")
         self._next_tasks(mask, options.get("task"))
         return self._observe(), _masked(self.engine.task_info(self._tasks), mask)
+
+    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+        """Make new generators where a seed is given, and where there are none yet."""
+        if seed is None or isinstance(seed, (int, np.integer)):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
+            raise SettingsError(f"{len(seeds)} seeds for {self.num_envs} environments.")
+        old: list[np.random.Generator | None] = [*self._rngs] or [None] * self.num_envs
+        self._rngs = [
+            rng if s is None and rng is not None else seeding.np_random(s)[0] for s, rng in zip(seeds, old, strict=True)
+        ]
 
     def _next_tasks(self, mask: NDArray[np.bool_], chosen: Any = None) -> None:
         if chosen is None:
@@ -281,7 +306,7 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         return self._observe(), reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
-        """Return the rewards ``(B, M)`` of selections ``(B, M, K)`` of the current tasks, for any K, without ending the episodes."""
+        """Return the rewards ``(B, M)`` of selections ``(B, M, K)`` of the current tasks, for any K; nothing ends."""
         return self.engine.score(self._tasks, selections).reward
 
     def state_dict(self) -> dict[str, Any]:
@@ -305,10 +330,6 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self._over = np.asarray(state["over"], dtype=np.bool_)
         self._tasks = self.engine.tasks(self._index)
         return self._observe()
-
-
-def _single(seed: int | Sequence[int | None] | None) -> bool:
-    return seed is None or isinstance(seed, (int, np.integer))
 
 
 def _masked(info: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> Info:

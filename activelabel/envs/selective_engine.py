@@ -29,11 +29,14 @@ class SelectiveLabelSettings:
     k: how many images may be labelled.
     pool, query: sizes of the unlabelled pool U and the query set Q. (Paper: 1000 and 100.)
     positive_fraction: share of positives in both.
-    split: which part of the data the tasks come from: ``"train"``, ``"val"`` or ``"test"``; no patient is in two of them.
+    split: which part of the data the tasks come from: ``"train"``, ``"val"`` or ``"test"``; no patient is in two of
+        them.
     conditions: the conditions to draw tasks of; by default all with 5 % prevalence, less ``held_out``.
     held_out: conditions that tasks are never drawn of.
-    predictor: ``"prototype"`` (cosine to the class mean, the paper), ``"mean-cosine"`` (mean of the cosines, the released code), or a callable.
-    duplicates: ``"once"``: a repeated index is labelled once and the rest of its budget is lost; ``"repeat"``: it counts as often as it was drawn.
+    predictor: ``"prototype"`` (cosine to the class mean, the paper), ``"mean-cosine"`` (mean of the cosines, the
+        released code), or a callable.
+    duplicates: ``"once"``: a repeated index is labelled once and the rest of its budget is lost; ``"repeat"``: it
+        counts as often as it was drawn.
     uncertain: what a label of -1 counts as: ``"positive"``, ``"negative"`` or ``"ignore"``.
     standardize: scale features with the training part's mean and deviation; without it they are used as they are.
     fractions: shares of the three parts, or ``"published"`` for the data set's own split.
@@ -63,7 +66,9 @@ class SelectiveLabelSettings:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.k > self.pool:
-            raise SettingsError(f"k={self.k} images cannot be chosen from a pool of {self.pool}; lower k or raise pool.")
+            raise SettingsError(
+                f"k={self.k} images cannot be chosen from a pool of {self.pool}; lower k or raise pool."
+            )
         if self.duplicates not in DUPLICATES:
             raise SettingsError(unknown("treatment of duplicates", self.duplicates, DUPLICATES))
         if isinstance(self.fractions, str) and self.fractions != "published":
@@ -82,7 +87,8 @@ class SelectiveLabelSettings:
         for name in settings:
             if name not in known:
                 raise SettingsError(unknown("setting of SelectiveLabel-v0", name, known))
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        return cls(**values)
 
     def replace(self, **changes: Any) -> SelectiveLabelSettings:
         """Return a copy with other values."""
@@ -92,7 +98,9 @@ class SelectiveLabelSettings:
         """Return plain values, fit for YAML."""
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         if callable(self.predictor):
-            plain["predictor"] = f"{self.predictor.__module__}:{getattr(self.predictor, '__qualname__', self.predictor)}"
+            plain["predictor"] = (
+                f"{self.predictor.__module__}:{getattr(self.predictor, '__qualname__', self.predictor)}"
+            )
         return plain
 
 
@@ -114,7 +122,8 @@ class Outcome:
     @property
     def one_class(self) -> NDArray[np.bool_]:
         """Whether a class is missing from the labelled images, so that its prototype's term is 0."""
-        return (self.positives == 0) | (self.positives == self.n_labelled)
+        missing: NDArray[np.bool_] = (self.positives == 0) | (self.positives == self.n_labelled)
+        return missing
 
 
 class SelectiveLabelEngine:
@@ -161,7 +170,9 @@ class SelectiveLabelEngine:
         )
         if standardizer is None:
             fit = settings.standardize
-            standardizer = Standardizer.fit(self.cohort, self.splits.train) if fit else Standardizer.identity(raw.shape[1])
+            standardizer = (
+                Standardizer.fit(self.cohort, self.splits.train) if fit else Standardizer.identity(raw.shape[1])
+            )
         self.standardizer = standardizer
         features = standardizer.features(raw)
         clinical = standardizer.clinical(self.cohort.clinical_matrix())
@@ -225,7 +236,7 @@ class SelectiveLabelEngine:
         )
 
     def play(self, tasks: TaskBatch, actions: IntArray) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
-        """Return the rewards ``(B,)`` of one action ``(B, K)`` a task, and the arrays of the step's info, each ``(B, ...)``."""
+        """Return rewards ``(B,)`` of one action ``(B, K)`` a task, and the arrays of the step's info, ``(B, ...)``."""
         actions = np.asarray(actions)
         if actions.ndim != 2:
             raise SettingsError(f"actions must be ({len(tasks)}, K) indices into the pools, got shape {actions.shape}.")

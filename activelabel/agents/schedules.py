@@ -1,0 +1,25 @@
+"""Learning-rate schedules that can be saved with a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """A learning rate that is multiplied once, when a share of the training is done.
+
+    Parameters
+    ----------
+    initial: rate at the start.
+    factor: what it is multiplied by. (MedSelect's released code: 0.1.)
+    start: share of the training, 0 to 1, after which it is. (Released code: from the third of five epochs on, 0.4.)
+    """
+
+    initial: float
+    factor: float = 1.0
+    start: float = 0.4
+
+    def __call__(self, progress_remaining: float) -> float:
+        """Return the rate for a progress that goes from 1 to 0."""
+        return self.initial * (self.factor if 1 - progress_remaining >= self.start - 1e-9 else 1.0)
