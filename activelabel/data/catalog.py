@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from activelabel.data.cohort import Cohort, Source
 from activelabel.data.npz import load_npz
-from activelabel.data.synthetic import make_synthetic
+from activelabel.data.synthetic import SyntheticSettings, make_synthetic
 from activelabel.errors import DataError, SettingsError, unknown
 
 
@@ -56,6 +57,10 @@ def _synthetic() -> Cohort:
     return make_synthetic()
 
 
+def _synthetic_large() -> Cohort:
+    return make_synthetic(SyntheticSettings(n=80_000, dim=512))
+
+
 @lru_cache(maxsize=1)
 def _digits() -> Cohort:
     from sklearn.datasets import load_digits  # late: it imports half of scikit-learn
@@ -78,5 +83,9 @@ def _digits() -> Cohort:
     )
 
 
-BUILT_IN = {"synthetic": _synthetic, "digits": _digits}
+BUILT_IN: dict[str, Callable[[], Cohort]] = {
+    "synthetic": _synthetic,
+    "synthetic-large": _synthetic_large,
+    "digits": _digits,
+}
 """The data sets that need no file."""

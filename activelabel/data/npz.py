@@ -11,7 +11,8 @@ array                   meaning
 ``normal``              name of the normal class (text), where it is one of ``label_names``
 ``age``                 years ``(n,)``
 ``sex`` or ``female``   text (F, M, empty for missing), or 0 and 1
-``view``                text (frontal, lateral, PA, AP, empty), or ``frontal``: 0 and 1. In a file without lateral views PA
+``view``                text (frontal, lateral, PA, AP, empty), or ``frontal``: 0 and 1. In a file without lateral
+views PA
                         counts as frontal and AP as not: the difference is all that the file has to say about the view
 ``patient_id``          ``(n,)`` of any type but objects
 ``split``               text train, val, test; or numbers with ``split_names``

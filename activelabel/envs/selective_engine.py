@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -90,19 +91,6 @@ class SelectiveLabelSettings:
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
         return cls(**values)
 
-    def replace(self, **changes: Any) -> SelectiveLabelSettings:
-        """Return a copy with other values."""
-        return replace(self, **changes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, fit for YAML."""
-        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-        if callable(self.predictor):
-            plain["predictor"] = (
-                f"{self.predictor.__module__}:{getattr(self.predictor, '__qualname__', self.predictor)}"
-            )
-        return plain
-
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -156,18 +144,7 @@ class SelectiveLabelEngine:
             seed=settings.split_seed,
             published=published,
         )
-        self.sampler = TaskSampler(
-            self.cohort,
-            settings.conditions,
-            settings.pool,
-            settings.query,
-            settings.positive_fraction,
-            held_out=settings.held_out,
-            rows=self.splits.rows(settings.split),
-            uncertain=settings.uncertain,
-            seed=settings.task_seed,
-            name=settings.split,
-        )
+        self.sampler = self._make_sampler()
         if standardizer is None:
             fit = settings.standardize
             standardizer = (
@@ -182,6 +159,42 @@ class SelectiveLabelEngine:
         self.features = torch.from_numpy(features).to(self.device)
         self.clinical = torch.from_numpy(clinical).to(self.device)
         self.predictor = make_predictor(settings.predictor)
+
+    def _make_sampler(self) -> TaskSampler:
+        settings = self.settings
+        return TaskSampler(
+            self.cohort,
+            settings.conditions,
+            settings.pool,
+            settings.query,
+            settings.positive_fraction,
+            held_out=settings.held_out,
+            rows=self.splits.rows(settings.split),
+            uncertain=settings.uncertain,
+            seed=settings.task_seed,
+            name=settings.split,
+        )
+
+    def sibling(self, **changes: Any) -> SelectiveLabelEngine:
+        """Return an engine that plays other tasks of the same data, with the same standardisation and memory.
+
+        Parameters
+        ----------
+        **changes: of the settings: sizes, ``split``, ``conditions``, ``held_out``, ``predictor``, ... but not how the
+            data are split and scaled.
+
+        Raises
+        ------
+        SettingsError: if a change concerns the split or the scaling.
+        """
+        fixed = {"fractions", "split_seed", "standardize"} & set(changes)
+        if fixed:
+            raise SettingsError(f"{', '.join(sorted(fixed))}: make a new engine for another split or scaling.")
+        other = copy.copy(self)
+        other.settings = replace(self.settings, **changes)
+        other.predictor = make_predictor(other.settings.predictor)
+        other.sampler = other._make_sampler()
+        return other
 
     @property
     def dim(self) -> int:

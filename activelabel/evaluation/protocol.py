@@ -1,0 +1,87 @@
+"""Playing the same tasks with every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activelabel.data.cohort import IntArray
+from activelabel.envs import SelectiveLabelEngine
+from activelabel.errors import SettingsError
+
+Advance = Callable[[int], None]
+"""Called with the number of tasks that are done since the last call."""
+
+
+class Strategy(Protocol):
+    """Whatever chooses: an agent, a baseline, or a user's own object."""
+
+    def predict(
+        self,
+        observation: dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[IntArray, Any]:
+        """Return the action and the recurrent state, as a Stable-Baselines3 model does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a strategy reached on each task.
+
+    Parameters
+    ----------
+    reward: float64 ``(n_tasks,)``, AUROC.
+    one_class: bool ``(n_tasks,)``, whether only one class was labelled.
+    """
+
+    reward: NDArray[np.float64]
+    one_class: NDArray[np.bool_]
+
+
+def play(
+    engine: SelectiveLabelEngine,
+    strategy: Strategy,
+    ks: Sequence[int],
+    n_tasks: int,
+    batch: int = 32,
+    advance: Advance | None = None,
+) -> dict[int, Scores]:
+    """Let a strategy choose on tasks ``0 .. n_tasks - 1`` of an engine, deterministically.
+
+    A strategy with ``select(observation, ks, deterministic)`` is asked once for all K; another is asked ``predict``
+    for the one K that it was made for.
+
+    Raises
+    ------
+    SettingsError: if K exceeds the pool, or what comes back is not ``(B, K)`` indices.
+    """
+    for k in ks:
+        if not 1 <= k <= engine.settings.pool:
+            raise SettingsError(f"k={k} images cannot be chosen from a pool of {engine.settings.pool}.")
+    rewards: dict[int, list[NDArray[np.float64]]] = {k: [] for k in ks}
+    one_class: dict[int, list[NDArray[np.bool_]]] = {k: [] for k in ks}
+    for start in range(0, n_tasks, batch):
+        tasks = engine.tasks(range(start, min(start + batch, n_tasks)))
+        for k, actions in _choose(strategy, engine.observe(tasks), ks).items():
+            if np.shape(actions) != (len(tasks), k):
+                raise SettingsError(f"{strategy!r} chose {np.shape(actions)} where {(len(tasks), k)} was asked for.")
+            outcome = engine.score(tasks, np.asarray(actions)[:, None])
+            rewards[k].append(outcome.reward[:, 0])
+            one_class[k].append(outcome.one_class[:, 0])
+        if advance is not None:
+            advance(len(tasks))
+    return {k: Scores(np.concatenate(rewards[k]), np.concatenate(one_class[k])) for k in ks}
+
+
+def _choose(strategy: Strategy, observation: dict[str, NDArray[Any]], ks: Sequence[int]) -> Mapping[int, IntArray]:
+    select = getattr(strategy, "select", None)
+    if select is not None:
+        chosen: Mapping[int, IntArray] = select(observation, ks, deterministic=True)
+        return chosen
+    return {k: strategy.predict(observation, deterministic=True)[0] for k in ks}

@@ -1,0 +1,83 @@
+"""``python train.py``: train an agent and judge it against the baselines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from activelabel.cli import run_command
+from activelabel.evaluation import Run
+from activelabel.settings import RunSettings, preset
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent on an environment, validate it while it trains, and judge it against the baselines on test tasks.
+
+    Without arguments: the REINFORCE selector on the embedded cohort. A preset fills in the settings; what is given
+        here overrides it.
+    """
+
+    settings: Annotated[RunSettings, tyro.conf.arg(name="")]
+    runs: Path = Path("runs")
+    """Folder in which the directory of the run is made."""
+    resume: Path | None = None
+    """Directory of a run that was interrupted: go on with its own settings."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(lambda: train(parse(given)))
+
+
+def parse(arguments: Sequence[str]) -> Train:
+    """Return the command that the arguments describe; the preset among them gives the defaults of the others.
+
+    Raises
+    ------
+    SettingsError: if the preset, the agent or the environment is unknown, or a value out of range.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("preset", "agent", "env", "data"):
+        first.add_argument(f"--{name}")
+    known, _ = first.parse_known_args(list(arguments))
+    start = preset(known.preset or "default", known.agent or "reinforce", known.env or "SelectiveLabel-v0", known.data)
+    return tyro.cli(Train, args=list(arguments), default=Train(start), prog="train.py")
+
+
+def train(command: Train) -> None:
+    """Train, evaluate, and print where everything is."""
+    if command.resume is not None:
+        run = Run.open(command.resume, command.progress)
+    else:
+        run = Run.create(command.settings, command.runs, command.progress)
+    s = run.settings
+    classes = f"held out: {', '.join(s.held_out)}" if s.held_out else "no condition held out"
+    print(f"{s.agent} on {s.env}, {s.data}: K = {s.k} of {s.pool} images, {classes}\n{run.folder}", flush=True)
+    run.train()
+    report_on(run, run.folder)
+
+
+def report_on(
+    run: Run, out: Path, ks: Sequence[int] | None = None, against: Sequence[str] | None = None, tasks: int | None = None
+) -> None:
+    """Evaluate, print the table, and write it with the figure and ``summary.json`` to ``out``."""
+    report = run.evaluate(ks, against, tasks)
+    notes = run.model().notes
+    print(f"\nbest on meta-validation: update {notes['best_update']}, AUROC {notes['best']:.3f}\n")
+    print(report.table())
+    written = report.write(out, run=run.folder.name, preset=run.settings.preset, data=run.settings.data)
+    print(f"\nwritten: {', '.join(str(path) for path in written)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

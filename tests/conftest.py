@@ -1,0 +1,67 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from hypothesis import HealthCheck, settings
+
+from activelabel.data import Cohort, SyntheticSettings, make_synthetic
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# No deadline: the first example pays for imports. Derandomised: a failure in CI is a failure everywhere.
+settings.register_profile(
+    "activelabel", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], max_examples=50
+)
+settings.load_profile("activelabel")
+
+TINY = {"k": 4, "pool": 20, "query": 12}
+"""Sizes that keep an episode under a millisecond."""
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real images; skips where there is none."""
+    folder = Path(os.environ.get("ACTIVELABEL_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"the real images are not here: {folder} is no folder (set ACTIVELABEL_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort() -> Cohort:
+    """A small embedded cohort; eight conditions, No Finding, clinical variables and patients."""
+    return make_synthetic(SyntheticSettings(n=3000, dim=8, rank=4))
+
+
+@pytest.fixture
+def make_env(cohort: Cohort) -> Callable[..., gym.Env[Any, Any]]:
+    """Makes a tiny SelectiveLabel env, without Gymnasium's wrappers."""
+
+    def make(**changes: Any) -> gym.Env[Any, Any]:
+        return gym.make("SelectiveLabel-v0", **{"cohort": cohort, "device": "cpu", **TINY, **changes}).unwrapped
+
+    return make
+
+
+@pytest.fixture
+def make_vec(cohort: Cohort) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
+    """Makes a tiny SelectiveLabel vector env of the given number of sub-environments."""
+
+    def make(num_envs: int = 3, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
+        arguments = {"cohort": cohort, "device": "cpu", **TINY, **changes}
+        return gym.make_vec("SelectiveLabel-v0", num_envs=num_envs, **arguments)
+
+    return make
