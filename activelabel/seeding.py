@@ -12,9 +12,15 @@ import zlib
 import numpy as np
 import torch
 
+from activelabel.errors import SettingsError
+
 
 def _sequence(*identity: int | str) -> np.random.SeedSequence:
-    words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in identity]
+    for part in identity:
+        if not isinstance(part, str) and part < 0:
+            raise SettingsError(f"seed {part} must not be negative.")
+    # The length goes first: a seed sequence is padded with zeros, so (0,) and (0, 0) would be one stream.
+    words = [len(identity)] + [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in identity]
     return np.random.SeedSequence(words)
 
 

@@ -124,7 +124,7 @@ def test_sex_is_text_or_numbers(tmp_path: Path) -> None:
     for sex in (np.array(["F", "male", ""]), np.array(["female", "m", "unknown"]), np.array([1.0, 0.0, np.nan])):
         np.testing.assert_array_equal(read(tmp_path, sex=sex).clinical["female"], expected)
     np.testing.assert_array_equal(read(tmp_path, female=np.array([1, 0, 1])).clinical["female"], [1, 0, 1])
-    with pytest.raises(DataError, match="sex has 'q'"):
+    with pytest.raises(DataError, match="sex has 'Q'"):
         read(tmp_path, sex=np.array(["F", "Q", "M"]))
     with pytest.raises(DataError, match="sex as numbers"):
         read(tmp_path, sex=np.array([0, 1, 2]))
@@ -260,24 +260,30 @@ def small_file() -> bytes:
 SMALL = small_file()
 
 
-def load_bytes(path: Path, content: bytes) -> None:
+def refusal(path: Path, content: bytes) -> str | None:
+    """The message that a file with this content is refused with, or None where it is read."""
     path.write_bytes(content)
+    message = None
+    # A file left open would be reported in whichever test runs next; it has a test of its own below.
     with warnings.catch_warnings():
-        # A leaked file handle would be reported in whichever test runs next; it has a test of its own below.
         warnings.simplefilter("ignore", ResourceWarning)
-        load(path)
+        try:
+            load(path)
+        except DataError as error:
+            message = str(error)
+    return message
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
 def test_truncated_files_are_refused(tmp_path: Path, share: float) -> None:
-    with pytest.raises(DataError, match=r"t\.npz: not a readable npz file"):
-        load_bytes(tmp_path / "t.npz", SMALL[: int(share * len(SMALL))])
+    message = refusal(tmp_path / "t.npz", SMALL[: int(share * len(SMALL))])
+    assert message is not None
+    assert "t.npz: not a readable npz file" in message
 
 
 @given(length=st.integers(0, len(SMALL) - 1))
 def test_no_truncation_is_readable(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
-    with pytest.raises(DataError):
-        load_bytes(tmp_path_factory.getbasetemp() / "t.npz", SMALL[:length])
+    assert refusal(tmp_path_factory.getbasetemp() / "t.npz", SMALL[:length]) is not None
 
 
 def encrypted_flag(archive: bytes) -> tuple[int, int]:
@@ -293,10 +299,9 @@ def test_flipped_bytes_are_read_or_refused(
     content = bytearray(SMALL)
     for position, value in flips:
         content[position] ^= value
-    try:
-        load_bytes(tmp_path_factory.getbasetemp() / "f.npz", bytes(content))
-    except DataError as error:
-        assert "f.npz" in str(error)  # noqa: PT017 (both outcomes are right)
+    message = refusal(tmp_path_factory.getbasetemp() / "f.npz", bytes(content))
+    # Reading may succeed, where the flip is in a field that nothing depends on; no other exception may escape.
+    assert message is None or "f.npz" in message or message.startswith("f:")
 
 
 def test_a_refused_file_is_closed(tmp_path: Path) -> None:

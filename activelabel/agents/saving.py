@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,17 @@ def header(model: Reinforce) -> dict[str, Any]:
 
     Raises
     ------
-    SettingsError: if the learning rate is a function that cannot be written down.
+    SettingsError: if the learning rate, the policy class or its arguments are objects that cannot be written down.
     """
+    if model.policy_aliases.get(model.policy_class.__name__) is not model.policy_class:
+        raise SettingsError(
+            f"{model.policy_class.__name__} is a policy of your own: add it to Reinforce.policy_aliases, "
+            "so that a model file can name it."
+        )
+    try:
+        json.dumps(model.policy_kwargs)
+    except TypeError as error:
+        raise SettingsError(f"policy_kwargs cannot be saved: {error}; give plain numbers, text and lists.") from None
     rate = model.lr_schedule
     if not isinstance(rate, StepSchedule):
         raise SettingsError(

@@ -97,6 +97,9 @@ class Cohort:
         for key, array in {**rows, "split": self.split, **self.clinical}.items():
             if array is not None and len(array) != len(self.labels):
                 raise DataError(f"{name}: {key} has {len(array)} rows but labels has {len(self.labels)}.")
+        for key, array in {"patient": self.patient, "split": self.split, **self.clinical}.items():
+            if array is not None and np.ndim(array) != 1:
+                raise DataError(f"{name}: {key} must be (n,), got {np.shape(array)}.")
         self._check_values(name)
 
     def _check_values(self, name: str) -> None:

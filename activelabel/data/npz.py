@@ -11,8 +11,7 @@ array                   meaning
 ``normal``              name of the normal class (text), where it is one of ``label_names``
 ``age``                 years ``(n,)``
 ``sex`` or ``female``   text (F, M, empty for missing), or 0 and 1
-``view``                text (frontal, lateral, PA, AP, empty), or ``frontal``: 0 and 1. In a file without lateral
-views PA
+``view``                text (frontal, lateral, PA, AP, empty), or ``frontal``: 0 and 1. Without lateral views PA
                         counts as frontal and AP as not: the difference is all that the file has to say about the view
 ``patient_id``          ``(n,)`` of any type but objects
 ``split``               text train, val, test; or numbers with ``split_names``
@@ -25,6 +24,8 @@ Pickled (object) arrays are refused: reading one runs code from the file.
 from __future__ import annotations
 
 import json
+import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import fields
@@ -57,7 +58,8 @@ def load_npz(path: Path, *, labels: str = "labels", normal: str | None = None, p
     arrays = _read(path)
     matrix, classes = _labels(path, arrays, labels)
     if "no_finding" in arrays and labels == "labels" and "No Finding" not in classes:
-        matrix = np.column_stack([matrix, _binary(path, "no_finding", arrays["no_finding"])])
+        column = _binary(path, "no_finding", _column(path, arrays, "no_finding", "biuf"))
+        matrix = np.column_stack([matrix, column])
         classes = (*classes, "No Finding")
     if normal is None and "normal" in arrays and str(arrays["normal"]) in classes:
         normal = str(arrays["normal"])
@@ -71,7 +73,7 @@ def load_npz(path: Path, *, labels: str = "labels", normal: str | None = None, p
         images=_images(path, arrays),
         normal=guess_normal(classes) if normal is None else classes.index(normal),
         clinical=_clinical(path, arrays),
-        patient=None if group is None else _get(path, arrays, group),
+        patient=None if group is None else _column(path, arrays, group),
         split=_split(path, arrays),
         source=_source(path, arrays),
     )
@@ -79,34 +81,71 @@ def load_npz(path: Path, *, labels: str = "labels", normal: str | None = None, p
 
 def _read(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves the file open where it is not a zip.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(
-                    f"{path}: holds one bare array; save it with numpy.savez(path, features=..., labels=...)."
+                    f"{path}: one bare array; save a cohort with numpy.savez(path, features=..., labels=...)."
                 )
-            return {name: archive[name] for name in archive.files}
+            with archive:
+                return {name: _decoded(archive[name]) for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except DataError:
         raise
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: not a readable npz file ({error}). Is it complete, and free of object arrays?"
+            f"{path}: not a readable npz file ({reason}). Is it complete, and free of object arrays?"
         ) from None
+
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,  # of zipfile, for a damaged flag that says "encrypted"
+    MemoryError,  # of numpy, for a damaged header that says "huge"
+    SyntaxError,  # of numpy's parser of damaged headers
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
+
+def _decoded(array: NDArray[Any]) -> NDArray[Any]:
+    """Return byte strings as text, everything else as it is."""
+    return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 
 
 def _get(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
     if name not in arrays:
         raise DataError(f"{path}: {unknown('array', name, arrays)}")
     return arrays[name]
+
+
+def _column(path: Path, arrays: Arrays, name: str, kinds: str = "biufU") -> NDArray[Any]:
+    """Return an array with one value a row: ``kinds`` are the kinds of dtype that it may have, b, i, u, f or U."""
+    array = _get(path, arrays, name)
+    rows = len(arrays["labels"]) if arrays.get("labels", array).ndim else array.size
+    if array.ndim != 1 or len(array) != rows or array.dtype.kind not in kinds:
+        raise DataError(
+            f"{path}: {name} is {array.dtype} {array.shape}; it must hold one {'number' if 'U' not in kinds else 'value'} "
+            f"for each of the {rows} rows."
+        )
+    return array
+
+
+def _names(path: Path, arrays: Arrays, name: str) -> tuple[str, ...] | None:
+    array = arrays.get(name)
+    if array is None:
+        return None
+    if array.ndim != 1 or array.dtype.kind not in "Uiu":
+        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}; it must be a list of names.")
+    return tuple(str(n) for n in array)
 
 
 def _binary(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.int8]:
@@ -117,19 +156,21 @@ def _binary(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.int8]:
 
 def _labels(path: Path, arrays: Arrays, name: str) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     array = _get(path, arrays, name)
-    stem = "label" if name == "labels" else name
-    names = arrays.get(f"{stem}_names")
-    classes = None if names is None else tuple(str(n) for n in names)
+    classes = _names(path, arrays, "label_names" if name == "labels" else f"{name}_names")
     if array.ndim == 2:
-        classes = classes or tuple(f"class {i}" for i in range(array.shape[1]))
-        return _binary(path, name, array), classes
+        return _binary(path, name, array), classes or tuple(f"class {i}" for i in range(array.shape[1]))
     if array.ndim != 1:
         raise DataError(f"{path}: {name} must be (n,) or (n, n_classes), got {array.shape}.")
-    if array.dtype.kind in "US":
+    if array.dtype.kind == "U":
         classes = classes or tuple(str(n) for n in np.unique(array))
-        codes = np.array([classes.index(str(v)) if str(v) in classes else -1 for v in array])
+        place = {c: i for i, c in enumerate(classes)}
+        codes = np.array([place.get(str(v), -1) for v in array], dtype=np.int64)
     elif array.dtype.kind in "biu":
         codes = array.astype(np.int64)
+        if classes is None and codes.max(initial=0) >= len(codes):
+            raise DataError(
+                f"{path}: {name} goes up to {codes.max()} in {len(codes)} rows; number classes 0, 1, 2, ..."
+            )
         classes = classes or tuple(f"class {i}" for i in range(int(codes.max(initial=0)) + 1))
     else:
         raise DataError(f"{path}: {name} has dtype {array.dtype}; give integers, strings, or a matrix of 1, 0, -1.")
@@ -139,20 +180,22 @@ def _labels(path: Path, arrays: Arrays, name: str) -> tuple[NDArray[np.int8], tu
         raise DataError(
             f"{path}: {name}[{row}] = {array[row]!s} is none of the {len(classes)} classes {', '.join(classes)}."
         )
-    return np.eye(len(classes), dtype=np.int8)[codes], classes
+    matrix = np.zeros((len(codes), len(classes)), dtype=np.int8)
+    matrix[np.arange(len(codes)), codes] = 1
+    return matrix, classes
 
 
 def _features(path: Path, arrays: Arrays) -> FloatArray | None:
     array = arrays.get("features", arrays.get("embeddings"))
     if array is None:
         if "images" not in arrays:
-            raise DataError(
-                f"{path}: has neither 'features', 'embeddings' nor 'images', but {', '.join(arrays) or 'nothing'}."
-            )
+            found = ", ".join(arrays) or "nothing"
+            raise DataError(f"{path}: has neither 'features', 'embeddings' nor 'images', but {found}.")
         return None
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: features have dtype {array.dtype}, not numbers.")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which the cohort refuses
+        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _images(path: Path, arrays: Arrays) -> NDArray[np.uint8] | None:
@@ -165,47 +208,43 @@ def _images(path: Path, arrays: Arrays) -> NDArray[np.uint8] | None:
 def _clinical(path: Path, arrays: Arrays) -> dict[str, FloatArray]:
     clinical: dict[str, FloatArray] = {}
     if "age" in arrays:
-        if arrays["age"].dtype.kind not in "biuf":
-            raise DataError(f"{path}: age has dtype {arrays['age'].dtype}, not numbers.")
-        clinical["age"] = arrays["age"].astype(np.float32)
+        clinical["age"] = _column(path, arrays, "age", "biuf").astype(np.float32)
     for key, text, ones, zeros in (
         ("female", "sex", ("f", "female"), ("m", "male")),
         ("frontal", "view", ("frontal", "pa"), ("lateral", "l", "ll", "rl")),
     ):
-        if key in arrays:
-            clinical[key] = arrays[key].astype(np.float32)
-        elif text in arrays:
-            clinical[key] = _coded(path, text, arrays[text], ones, zeros)
+        if key in arrays or text in arrays:
+            name = key if key in arrays else text
+            clinical[key] = _coded(path, name, _column(path, arrays, name), ones, zeros)
     return clinical
 
 
 def _coded(path: Path, name: str, array: NDArray[Any], ones: tuple[str, ...], zeros: tuple[str, ...]) -> FloatArray:
-    if array.dtype.kind in "biuf":
-        if not np.isin(array[np.isfinite(array)], (0, 1)).all():
-            raise DataError(f"{path}: {name} as numbers must be 0 and 1.")
+    if array.dtype.kind != "U":
+        if not np.isin(array[np.isfinite(array)], (0, 1)).all() or np.isinf(array).any():
+            raise DataError(f"{path}: {name} as numbers must be 0, 1, or NaN where missing.")
         return array.astype(np.float32)
-    text = np.char.lower(array.astype(str))
+    text = np.char.lower(array)
     if name == "view":  # AP is frontal too, unless PA and AP are all that the file tells apart
         ones, zeros = ((*ones, "ap"), zeros) if np.isin(text, zeros).any() else (ones, (*zeros, "ap"))
     missing = np.isin(text, ("", "unknown", "nan", "u", "o"))
     known = np.isin(text, ones) | np.isin(text, zeros) | missing
     if not known.all():
-        raise DataError(
-            f"{path}: {name} has '{array[np.flatnonzero(~known)[0]]}'; known: {', '.join((*ones, *zeros))}, or empty."
-        )
+        first = array[np.flatnonzero(~known)[0]]
+        raise DataError(f"{path}: {name} has '{first}'; known: {', '.join((*ones, *zeros))}, or empty.")
     return np.where(missing, np.nan, np.isin(text, ones)).astype(np.float32)
 
 
 def _split(path: Path, arrays: Arrays) -> NDArray[np.str_] | None:
-    array = arrays.get("split")
-    if array is None:
+    if "split" not in arrays:
         return None
-    if array.dtype.kind in "US":
+    array = _column(path, arrays, "split")
+    if array.dtype.kind == "U":
         return array.astype(np.str_)
-    names = arrays.get("split_names")
+    names = _names(path, arrays, "split_names")
     if names is None or array.dtype.kind not in "biu" or not ((array >= 0) & (array < len(names))).all():
         raise DataError(f"{path}: split must be text, or numbers that index split_names.")
-    return names.astype(np.str_)[array]
+    return np.array(names)[array.astype(np.int64)]
 
 
 def _source(path: Path, arrays: Arrays) -> Source:

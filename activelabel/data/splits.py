@@ -70,7 +70,7 @@ def split_cohort(
             raise SettingsError(f"{cohort.source.name} has no published split; use fractions.")
         parts = {name: np.flatnonzero(cohort.split == name) for name in SPLITS}
     else:
-        if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        if len(fractions) != 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
             raise SettingsError(f"fractions {fractions} must be three positive numbers that sum to 1.")
         patients = np.arange(n) if cohort.patient is None else cohort.patient
         _, group = np.unique(patients, return_inverse=True)

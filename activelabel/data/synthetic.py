@@ -59,14 +59,14 @@ class SyntheticSettings:
 
     n: int = 24_000
     dim: int = 64
-    strength_shared: float = 1.0
-    strength_own: float = 6.0
-    dispersion: float = 0.6
-    lateral_clarity: float = 0.35
-    age_fade: float = 0.6
+    strength_shared: float = 1.5
+    strength_own: float = 4.0
+    dispersion: float = 0.3
+    lateral_clarity: float = 0.25
+    age_fade: float = 0.7
     view_shift: float = 3.0
-    age_shift: float = 2.0
-    nuisance: float = 0.6
+    age_shift: float = 2.5
+    nuisance: float = 0.4
     nuisance_power: float = 2.0
     rank: int = 12
     noise: float = 0.3

@@ -45,9 +45,10 @@ class GymnasiumVecEnv(VecEnv):
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
 
     def reset(self) -> VecEnvObs:
-        """Reset all; seeds and options given before are used once."""
+        """Reset all; seeds and options given before are used once. Options must have the same keys for every env."""
         seed = None if all(s is None for s in self._seeds) else list(self._seeds)
-        observation, infos = self.venv.reset(seed=seed)  # type: ignore[arg-type]
+        options = {name: [o[name] for o in self._options] for name in self._options[0]} if any(self._options) else None
+        observation, infos = self.venv.reset(seed=seed, options=options)  # type: ignore[arg-type]
         self.reset_infos = [_unstack(infos, i) for i in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()

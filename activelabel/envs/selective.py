@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from activelabel.data import Cohort, Standardizer
+from activelabel.data import Cohort, Standardizer, TaskBatch
 from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
 from activelabel.errors import SettingsError
@@ -107,7 +107,7 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         observation_space, action_space = _spaces(self.engine)
         self.observation_space, self.action_space = observation_space, action_space  # type: ignore[assignment]
         self.render_mode = render_mode
-        self._task: int | None = None
+        self._tasks: TaskBatch | None = None
         self._over = False
 
     @property
@@ -119,13 +119,12 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         """Draw a task; ``options={"task": i}`` chooses task ``i``."""
         super().reset(seed=seed)
         chosen = (options or {}).get("task")
-        self._task = _draw(self.engine, self.np_random) if chosen is None else int(chosen)
-        self._tasks = self.engine.tasks([self._task])
+        self._tasks = self.engine.tasks([_draw(self.engine, self.np_random) if chosen is None else int(chosen)])
         self._over = False
         return self._observe(), _first(self.engine.task_info(self._tasks))
 
     def _observe(self) -> Observation:
-        return {name: array[0] for name, array in self.engine.observe(self._tasks).items()}
+        return {name: array[0] for name, array in self.engine.observe(_begun(self._tasks)).items()}
 
     def step(self, action: IntArray) -> tuple[Observation, float, bool, bool, Info]:
         """Label the chosen images and end the episode.
@@ -135,28 +134,38 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         SettingsError: if the action does not hold K indices into the pool.
         RuntimeError: if the episode is over.
         """
-        if self._task is None or self._over:
+        if self._over:
             raise RuntimeError("SelectiveLabel-v0: call reset() before step(); an episode is one step long.")
+        tasks = _begun(self._tasks)
         action = _check_actions(np.asarray(action)[None], (1, self.engine.settings.k))
-        reward, info = self.engine.play(self._tasks, action)
+        reward, info = self.engine.play(tasks, action)
         self._over = True
         return self._observe(), float(reward[0]), True, False, _first(info)
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
         """Return the rewards ``(M,)`` of selections ``(M, K)`` of the current task, for any K; the episode goes on."""
-        rewards: NDArray[np.float64] = self.engine.score(self._tasks, np.asarray(selections)[None]).reward[0]
+        rewards: NDArray[np.float64] = self.engine.score(_begun(self._tasks), np.asarray(selections)[None]).reward[0]
         return rewards
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs to go on exactly here."""
-        return {"rng": [self.np_random.bit_generator.state], "task": [self._task], "over": self._over}
+        return {
+            "rng": [self.np_random.bit_generator.state],
+            "task": _begun(self._tasks).index.tolist(),
+            "over": self._over,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> Observation:
         """Go on where :meth:`state_dict` was called; returns the observation of that moment."""
         self.np_random.bit_generator.state = state["rng"][0]
-        self._task, self._over = state["task"][0], state["over"]
-        self._tasks = self.engine.tasks(state["task"])
+        self._tasks, self._over = self.engine.tasks(state["task"]), state["over"]
         return self._observe()
+
+
+def _begun(tasks: TaskBatch | None) -> TaskBatch:
+    if tasks is None:
+        raise RuntimeError("SelectiveLabel-v0: call reset() first.")
+    return tasks
 
 
 def _first(info: dict[str, NDArray[Any]]) -> Info:
@@ -216,7 +225,7 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._rngs: list[np.random.Generator] = []
-        self._index = np.zeros(num_envs, dtype=np.int64)
+        self._tasks: TaskBatch | None = None
         self._over = np.ones(num_envs, dtype=np.bool_)
 
     @property
@@ -241,7 +250,7 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
             raise SettingsError(f"reset_mask must be bool ({self.num_envs},), got {mask.dtype} {mask.shape}.")
         self._next_tasks(mask, options.get("task"))
-        return self._observe(), _masked(self.engine.task_info(self._tasks), mask)
+        return self._observe(), _masked(self.engine.task_info(_begun(self._tasks)), mask)
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         """Make new generators where a seed is given, and where there are none yet."""
@@ -264,12 +273,13 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
                 raise SettingsError(f"task must be {self.num_envs} integers, got {chosen.dtype} {chosen.shape}.")
             drawn = chosen[mask]
-        self._index[mask] = drawn
-        self._tasks = self.engine.tasks(self._index)
+        index = np.zeros(self.num_envs, dtype=np.int64) if self._tasks is None else self._tasks.index.copy()
+        index[mask] = drawn
+        self._tasks = self.engine.tasks(index)
         self._over[mask] = False
 
     def _observe(self) -> Observation:
-        self._last = self.engine.observe(self._tasks)
+        self._last = self.engine.observe(_begun(self._tasks))
         return dict(self._last)
 
     def step(
@@ -282,18 +292,17 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         SettingsError: if the actions are not ``(B, K)`` indices into the pools.
         RuntimeError: before the first reset, or after the end of an episode with autoreset disabled.
         """
-        if not self._rngs:
-            raise RuntimeError("SelectiveLabel-v0: call reset() before step().")
+        tasks = _begun(self._tasks)
         everyone = np.ones(self.num_envs, dtype=np.bool_)
         if self._over.any():
             if self.autoreset_mode != AutoresetMode.NEXT_STEP:
                 raise RuntimeError("SelectiveLabel-v0: an episode is one step long; reset the environments that ended.")
             self._next_tasks(everyone)
             idle = np.zeros(self.num_envs, dtype=np.bool_)
-            info = _masked(self.engine.task_info(self._tasks), everyone)
+            info = _masked(self.engine.task_info(_begun(self._tasks)), everyone)
             return self._observe(), np.zeros(self.num_envs), idle, idle.copy(), info
         actions = _check_actions(np.asarray(actions), (self.num_envs, self.engine.settings.k))
-        reward, arrays = self.engine.play(self._tasks, actions)
+        reward, arrays = self.engine.play(tasks, actions)
         info = _masked(arrays, everyone)
         self._over[:] = True
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
@@ -301,18 +310,18 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             final = np.empty(self.num_envs, dtype=object)
             final[:] = [{name: array[i] for name, array in self._last.items()} for i in range(self.num_envs)]
             self._next_tasks(everyone)
-            following = _masked({**self.engine.task_info(self._tasks), "final_obs": final}, everyone)
+            following = _masked({**self.engine.task_info(_begun(self._tasks)), "final_obs": final}, everyone)
             info = {**following, "final_info": info, "_final_info": everyone.copy()}
         return self._observe(), reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
         """Return the rewards ``(B, M)`` of selections ``(B, M, K)`` of the current tasks, for any K; nothing ends."""
-        return self.engine.score(self._tasks, selections).reward
+        return self.engine.score(_begun(self._tasks), selections).reward
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs to go on exactly here."""
         states = [rng.bit_generator.state for rng in self._rngs]
-        return {"rng": states, "task": self._index.tolist(), "over": self._over.tolist()}
+        return {"rng": states, "task": _begun(self._tasks).index.tolist(), "over": self._over.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> Observation:
         """Go on where :meth:`state_dict` was called; returns the observation of that moment.
@@ -326,9 +335,8 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self._rngs = [seeding.np_random(0)[0] for _ in state["rng"]]
         for rng, saved in zip(self._rngs, state["rng"], strict=True):
             rng.bit_generator.state = saved
-        self._index = np.asarray(state["task"], dtype=np.int64)
         self._over = np.asarray(state["over"], dtype=np.bool_)
-        self._tasks = self.engine.tasks(self._index)
+        self._tasks = self.engine.tasks(state["task"])
         return self._observe()
 
 
