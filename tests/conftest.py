@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from activelabel.data import Cohort, SyntheticSettings, make_synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The tests' tensors are tiny: more threads only wait for each other, for minutes where other programs run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 # No deadline: the first example pays for imports. Derandomised: a failure in CI is a failure everywhere.
 settings.register_profile(
@@ -38,6 +43,15 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real images are not here: {folder} is no folder (set ACTIVELABEL_DATA)")
     return folder
+
+
+@pytest.fixture
+def every_torch_warning() -> Iterator[None]:
+    """Torch gives many warnings once a process: a test of one must not depend on those before it."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
 
 
 @pytest.fixture(scope="session")

@@ -58,12 +58,16 @@ REFUSALS = {
     "clinical name": ({"clinical": {"ages": np.zeros(3, np.float32)}}, "'ages'.*Did you mean 'age'"),
     "clinical rows": ({"clinical": {"age": np.zeros(2, np.float32)}}, "age has 2 rows but labels has 3"),
     "clinical inf": ({"clinical": {"age": np.array([1, np.inf, 2], np.float32)}}, "age has infinite values"),
+    "clinical flag": ({"clinical": {"female": np.array([0, 2, 1], np.float32)}}, "female"),
     "split name": ({"split": np.array(["train", "test", "dev"])}, r"split has \['dev'\]"),
     "split rows": ({"split": np.array(["train"])}, "split has 1 rows but labels has 3"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
+FLAGS = pytest.mark.xfail(strict=True, reason="only the reader checks that female and frontal are 0, 1 or NaN")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[FLAGS] if c == "clinical flag" else []) for c in REFUSALS])
 def test_bad_data_is_refused_by_name(case: str) -> None:
     changes, message = REFUSALS[case]
     with pytest.raises(DataError, match=f"^tiny: .*{message}"):
@@ -82,7 +86,7 @@ def test_a_good_cohort_is_accepted_and_has_its_length() -> None:
 
 
 def test_unknown_class_is_named_with_the_closest_match() -> None:
-    with pytest.raises(DataError, match="unknown class 'Edma'.*Did you mean 'Edema'"):
+    with pytest.raises(DataError, match=r"unknown class 'Edma'.*Did you mean 'Edema'"):
         tiny().class_index("Edma")
     with pytest.raises(DataError, match="unknown class 'Edma'"):
         tiny().with_normal("Edma")
@@ -170,7 +174,7 @@ def cohorts(draw: st.DrawFn) -> Cohort:
     classes = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     finite = st.floats(-1e6, 1e6, width=32)
     clinical = {
-        key: draw(hnp.arrays(np.float32, n, elements=st.one_of(st.just(np.nan), st.floats(0, 120, width=32))))
+        key: draw(hnp.arrays(np.float32, n, elements=st.sampled_from([np.nan, 0, 1, *([2, 71.5] * (key == "age"))])))
         for key in draw(st.lists(st.sampled_from(CLINICAL), unique=True))
     }
     size = draw(st.sampled_from([(2, 3), (3, 2, 3), (1, 1)]))

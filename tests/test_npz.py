@@ -101,6 +101,14 @@ def test_another_label_array_by_name(tmp_path: Path) -> None:
     assert read(tmp_path, labels_of="subtype", **arrays).classes == ("class 0", "class 1", "class 2")
 
 
+@pytest.mark.xfail(strict=True, reason="columns are compared with the length of an absent 'labels'")
+def test_another_label_array_stands_alone(tmp_path: Path) -> None:
+    arrays = {"subtype": np.array(["virus", "normal", "virus"]), "age": np.array([1, 2, 3])}
+    cohort = read(tmp_path, labels_of="subtype", labels=None, **arrays)
+    assert cohort.classes == ("normal", "virus")
+    assert cohort.clinical["age"].tolist() == [1, 2, 3]
+
+
 def test_no_finding_becomes_the_normal_class(tmp_path: Path) -> None:
     matrix = np.array([[1], [0], [0]])
     cohort = read(tmp_path, labels=matrix, label_names=np.array(["Edema"]), no_finding=np.array([0, 1, 1]))
@@ -115,7 +123,7 @@ def test_the_normal_class_of_the_file_and_of_the_caller(tmp_path: Path) -> None:
     np.savez(path, **BASE, label_names=names, normal=np.array("Mucosa"))
     assert load(path).normal == 1
     assert load(path, normal="Normal").normal == 0
-    with pytest.raises(DataError, match="unknown class 'Mukosa'.*Did you mean 'Mucosa'"):
+    with pytest.raises(DataError, match=r"unknown class 'Mukosa'.*Did you mean 'Mucosa'"):
         load(path, normal="Mukosa")
 
 
@@ -124,6 +132,7 @@ def test_sex_is_text_or_numbers(tmp_path: Path) -> None:
     for sex in (np.array(["F", "male", ""]), np.array(["female", "m", "unknown"]), np.array([1.0, 0.0, np.nan])):
         np.testing.assert_array_equal(read(tmp_path, sex=sex).clinical["female"], expected)
     np.testing.assert_array_equal(read(tmp_path, female=np.array([1, 0, 1])).clinical["female"], [1, 0, 1])
+    np.testing.assert_array_equal(read(tmp_path, female=np.array(["F", "M", "F"])).clinical["female"], [1, 0, 1])
     with pytest.raises(DataError, match="sex has 'Q'"):
         read(tmp_path, sex=np.array(["F", "Q", "M"]))
     with pytest.raises(DataError, match="sex as numbers"):
@@ -145,7 +154,7 @@ def test_age_in_years_with_missing_values(tmp_path: Path) -> None:
     age = read(tmp_path, age=np.array([30, np.nan, 71])).clinical["age"]
     assert age.dtype == np.float32
     np.testing.assert_array_equal(age, [30, np.nan, 71])
-    with pytest.raises(DataError, match="age has dtype"):
+    with pytest.raises(DataError, match=r"age is .*one number for each of the 3 rows"):
         read(tmp_path, age=np.array(["30", "40", "50"]))
 
 
@@ -168,7 +177,7 @@ def test_the_patient_array_is_patient_id_or_what_is_named(tmp_path: Path) -> Non
     np.savez(path, **BASE, patient_id=np.array(["a", "b", "a"]), slide=np.array([7, 7, 8]))
     assert load(path).patient.tolist() == ["a", "b", "a"]  # type: ignore[union-attr]
     assert load(path, patient="slide").patient.tolist() == [7, 7, 8]  # type: ignore[union-attr]
-    with pytest.raises(DataError, match="unknown array 'slides'.*Did you mean 'slide'"):
+    with pytest.raises(DataError, match=r"unknown array 'slides'.*Did you mean 'slide'"):
         load(path, patient="slides")
 
 
@@ -184,7 +193,10 @@ def test_the_source_is_kept_and_a_foreign_array_of_that_name_ignored(tmp_path: P
 REFUSALS = {
     "no labels": ({"labels": None, "label": np.array([0, 1, 0])}, "unknown array 'labels'.*Did you mean 'label'"),
     "no data": ({"features": None}, "neither 'features', 'embeddings' nor 'images', but labels"),
-    "above": ({"labels": np.array([0, 1, 2]), "label_names": np.array(["a", "b"])}, r"labels\[2\] = 2 is none of the 2"),
+    "above": (
+        {"labels": np.array([0, 1, 2]), "label_names": np.array(["a", "b"])},
+        r"labels\[2\] = 2 is none of the 2",
+    ),
     "below": ({"labels": np.array([0, -1, 1])}, r"labels\[1\] = -1 is none"),
     "unnamed": ({"labels": np.array(["a", "c", "a"]), "label_names": np.array(["a", "b"])}, r"labels\[1\] = c is none"),
     "float": ({"labels": np.array([0.0, 1.0, 0.5])}, "labels has dtype float64"),
@@ -216,7 +228,6 @@ MALFORMED = {
     "age 2-d": {"age": np.zeros((3, 1))},
     "split 2-d": {"split": np.array([["train"]] * 3)},
     "no_finding length": {"no_finding": np.zeros(2, int)},
-    "female text": {"female": np.array(["F", "M", "F"])},
     "female 7": {"female": np.array([7, 1, 0])},
     "sex bytes": {"sex": np.array([b"\xff", b"F", b"M"])},
     "huge features": {"features": np.full((3, 2), 1e300)},
@@ -244,7 +255,7 @@ def test_a_bare_array_and_a_folder_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bare.npz"
     with path.open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(DataError, match="holds one bare array"):
+    with pytest.raises(DataError, match="one bare array; save a cohort with"):
         load(path)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(DataError, match=r"folder\.npz"):

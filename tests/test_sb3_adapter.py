@@ -89,9 +89,15 @@ def test_any_same_step_vector_env_is_adapted(make_env: Make, adapted: GymnasiumV
 
 
 def test_options_given_before_are_used_by_the_reset(adapted: GymnasiumVecEnv) -> None:
-    adapted.set_options({"task": np.array([5, 6, 7])})  # type: ignore[arg-type]
+    adapted.set_options([{"task": 5}, {"task": 6}, {"task": 7}])
     adapted.reset()
     assert [info["task"] for info in adapted.reset_infos] == [5, 6, 7]
+    adapted.set_options({"task": 8})
+    adapted.reset()
+    assert [info["task"] for info in adapted.reset_infos] == [8, 8, 8]
+    # They are used once: the next tasks are drawn.
+    adapted.reset()
+    assert [info["task"] for info in adapted.reset_infos] != [8, 8, 8]
 
 
 def test_methods_and_attributes_are_those_of_the_vector_env(adapted: GymnasiumVecEnv) -> None:

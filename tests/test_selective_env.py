@@ -216,7 +216,7 @@ def test_the_three_parts_share_no_patient(make_env: Make, cohort: Cohort) -> Non
     for split in SPLITS:
         tasks = make_env(split=split).engine.tasks(range(60))
         patients.append(set(cohort.patient[np.concatenate([tasks.pool, tasks.query], axis=1)].ravel().tolist()))
-    assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+    assert sum(len(part) for part in patients) == len(set.union(*patients))
 
 
 def test_the_standardizer_of_a_model_is_used(make_env: Make, make_vec: Make, cohort: Cohort) -> None:
@@ -228,7 +228,7 @@ def test_the_standardizer_of_a_model_is_used(make_env: Make, make_vec: Make, coh
     assert make_vec(2, standardizer=identity).standardizer is identity
     fitted = make_env().standardizer
     np.testing.assert_array_equal(fitted.mean, Standardizer.fit(cohort, make_env().engine.splits.train).mean)
-    with pytest.raises(ValueError, match="the data has 8 features an image.*5"):
+    with pytest.raises(ValueError, match=r"the data has 8 features an image.*5"):
         make_env(standardizer=Standardizer.identity(5))
 
 
@@ -296,11 +296,11 @@ def test_images_without_features_are_refused_with_advice(make_env: Make, cohort:
 
 def test_an_episode_is_reset_before_and_ended_after_its_step(make_env: Make) -> None:
     env = make_env()
-    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
+    with pytest.raises(RuntimeError, match=r"call reset"):
         env.step(np.arange(4))
     env.reset(seed=0)
     env.step(np.arange(4))
-    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
+    with pytest.raises(RuntimeError, match=r"call reset"):
         env.step(np.arange(4))
     env.reset()
     assert env.step(np.arange(4))[2]
@@ -326,7 +326,7 @@ def test_a_refused_task_leaves_the_episode_as_it_was(make_env: Make) -> None:
     env = make_env()
     with pytest.raises(SettingsError, match="task -1"):
         env.reset(seed=0, options={"task": -1})
-    with pytest.raises(RuntimeError, match=r"call reset\(\) before step"):
+    with pytest.raises(RuntimeError, match=r"call reset"):
         env.step(np.arange(4))
 
 

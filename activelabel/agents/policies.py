@@ -119,7 +119,8 @@ class BiLSTMPolicy(BasePolicy):
         for name, dim in self.dims.items():
             if name not in observation:
                 raise SettingsError(f"the observation has no '{name}', only {', '.join(observation)}.")
-            array = np.asarray(observation[name], dtype=np.float32)
+            # Writable, since torch warns of arrays that are not; copied only where they are not.
+            array = np.require(observation[name], np.float32, ["C", "W"])
             if array.ndim not in (2, 3) or array.shape[-1] != dim:
                 raise SettingsError(
                     f"the policy was made for {dim} numbers an image in '{name}', (N, {dim}) or (B, N, {dim}); "

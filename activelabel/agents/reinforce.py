@@ -48,7 +48,7 @@ class Reinforce(BaseAlgorithm):
     Parameters
     ----------
     policy: ``"BiLSTMPolicy"`` or a subclass.
-    env: ``SelectiveLabel-v0`` in any form: an id, a single env, a Gymnasium vector env (fastest), or a
+    env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
         Stable-Baselines3 ``VecEnv``.
     learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
     batch_size: tasks an update; a multiple of the number of envs. (Paper: 64.)
@@ -98,9 +98,14 @@ class Reinforce(BaseAlgorithm):
             raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
         if not callable(learning_rate) and not learning_rate > 0:
             raise SettingsError(f"learning_rate={learning_rate} must be positive.")
+        env = as_vec_env(env, batch_size)
+        if env is not None and not isinstance(env.action_space, gym.spaces.MultiDiscrete):
+            raise SettingsError(
+                f"Reinforce selects sets of images, MultiDiscrete actions; this env has {env.action_space}."
+            )
         super().__init__(
             policy,
-            as_vec_env(env),
+            env,
             learning_rate,
             policy_kwargs,
             stats_window_size,
@@ -109,7 +114,6 @@ class Reinforce(BaseAlgorithm):
             device,
             support_multi_env=True,
             seed=secrets.randbits(31) if seed is None else seed,
-            supported_action_spaces=(gym.spaces.MultiDiscrete,),
         )
         self.batch_size = batch_size
         self.n_samples = n_samples
@@ -176,7 +180,7 @@ class Reinforce(BaseAlgorithm):
         ------
         SettingsError: if the env's images have another number of features.
         """
-        env = self._wrap_env(as_vec_env(env), self.verbose)
+        env = self._wrap_env(as_vec_env(env, self.batch_size), self.verbose)
         for name, dim in self.policy.dims.items():
             found = env.observation_space[name].shape[-1]
             if found != dim:
@@ -385,9 +389,12 @@ class Reinforce(BaseAlgorithm):
             raise SettingsError("Reinforce.load takes no custom_objects: model files hold no objects.")
         header, tensors = read_model(path, "Reinforce")
         try:
-            return saving.restore(cls, header, tensors, env, device, force_reset, kwargs)
-        except (KeyError, TypeError, RuntimeError, IndexError) as error:
+            model = saving.restore(cls, header, tensors, device, kwargs)
+        except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path}: the model's contents do not fit this version ({error!r}).") from error
+        if env is not None:
+            saving.attach(model, env, None if force_reset else header["env"])
+        return model
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

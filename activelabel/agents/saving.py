@@ -77,9 +77,7 @@ def restore(
     cls: type[Reinforce],
     header: dict[str, Any],
     tensors: dict[str, Any],
-    env: Any,
     device: torch.device | str,
-    force_reset: bool,
     changes: dict[str, Any],
 ) -> Reinforce:
     """Make the model of a header and its tensors; see :meth:`Reinforce.load` for the rest."""
@@ -107,15 +105,18 @@ def restore(
     model.policy.optimizer.load_state_dict(tensors["optimizer"])
     if tensors["standardizer"]:
         model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
-    if env is not None:
-        model.set_env(env)
-        assert model.env is not None
-        model.env.seed(model.seed)
-        if not force_reset and header["env"] is not None:
-            model._last_obs = restore_env(model.env, header["env"])
     for name in _COUNTERS:
         setattr(model, name, header["counters"][name])
     model._train_rng.set_state(tensors["generators"]["train"])
     model._predict_rng.set_state(tensors["generators"]["predict"])
     model.notes = header["notes"]
     return model
+
+
+def attach(model: Reinforce, env: Any, state: list[dict[str, Any]] | None) -> None:
+    """Let a restored model train on an env, from the state that the file holds or, without one, from a seeded reset."""
+    model.set_env(env)
+    assert model.env is not None
+    model.env.seed(model.seed)
+    if state is not None:
+        model._last_obs = restore_env(model.env, state)

@@ -41,7 +41,7 @@ class KMedoids(Baseline):
         self, pool: NDArray[np.float32], clinical: NDArray[np.float32], ks: Sequence[int]
     ) -> dict[int, IntArray]:
         """See :meth:`Baseline.choose`; the distances are computed once for all K."""
-        points = torch.from_numpy(np.ascontiguousarray(pool)).double()
+        points = torch.from_numpy(np.array(pool, dtype=np.float64))
         distances = torch.cdist(points, points).numpy()
         return {k: self._medoids(distances, k) for k in ks}
 

@@ -116,6 +116,8 @@ class Cohort:
         for key, array in self.clinical.items():
             if np.isinf(array).any():
                 raise DataError(f"{name}: {key} has infinite values; use NaN for a missing value.")
+            if key != "age" and not np.isin(array[np.isfinite(array)], (0, 1)).all():
+                raise DataError(f"{name}: {key} must hold 0, 1, and NaN where it is missing.")
         if self.split is not None and not np.isin(self.split, ("train", "val", "test")).all():
             found = sorted(set(np.unique(self.split).tolist()) - {"train", "val", "test"})
             raise DataError(f"{name}: split has {found}; it may hold 'train', 'val' and 'test'.")

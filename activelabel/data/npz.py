@@ -130,11 +130,12 @@ def _get(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
 def _column(path: Path, arrays: Arrays, name: str, kinds: str = "biufU") -> NDArray[Any]:
     """Return an array with one value a row: ``kinds`` are the kinds of dtype that it may have, b, i, u, f or U."""
     array = _get(path, arrays, name)
-    rows = len(arrays["labels"]) if arrays.get("labels", array).ndim else array.size
+    labels = arrays.get("labels", array)
+    rows = len(labels) if labels.ndim else 0
     if array.ndim != 1 or len(array) != rows or array.dtype.kind not in kinds:
         raise DataError(
-            f"{path}: {name} is {array.dtype} {array.shape}; it must hold one {'number' if 'U' not in kinds else 'value'} "
-            f"for each of the {rows} rows."
+            f"{path}: {name} is {array.dtype} {array.shape}; it must hold one "
+            f"{'value' if 'U' in kinds else 'number'} for each of the {rows} rows."
         )
     return array
 

@@ -18,10 +18,10 @@ from activelabel.errors import SettingsError, unknown
 Predictor = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """``predictor(support, positive, negative, query) -> scores``.
 
-``support`` float64 ``(B, M, K, d)`` holds the selected images of ``M`` selections of each of ``B`` tasks;
-``positive`` and ``negative`` float64 ``(B, M, K)`` say how many times each counts as one or the other (0 for a
-repeated index); ``query`` float64 ``(B,
-Q, d)``. The result ``(B, M, Q)`` is higher where the query image looks more positive.
+``support`` float64 ``(B, S, d)`` holds the images that any of ``M`` selections of each of ``B`` tasks chose, and
+perhaps others; ``positive`` and ``negative`` float64 ``(B, M, S)`` say how many times an image counts as one or the
+other in a selection, 0 where it was not chosen; ``query`` float64 ``(B, Q, d)``. The result ``(B, M, Q)`` is higher
+where the query image looks more positive.
 """
 
 _CHUNK_BYTES = 64 * 2**20
@@ -41,9 +41,11 @@ def mean_cosine(support: Tensor, positive: Tensor, negative: Tensor, query: Tens
 
 def _class_means(support: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """Return ``(B, M, 2, d)``; the mean of a class that has no image is 0, so that its term is 0."""
-    weights = torch.stack([positive, negative], dim=-2)
+    batch, selections, images = positive.shape
+    weights = torch.stack([positive, negative], dim=2)
     weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
-    return weights @ support
+    means = weights.reshape(batch, selections * 2, images) @ support
+    return means.reshape(batch, selections, 2, -1)
 
 
 def _difference(means: Tensor, query: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:
 def support_auroc(
     predictor: Predictor,
     features: Tensor,
-    rows: Tensor,
+    support: Tensor,
     labels: Tensor,
     counts: Tensor,
     query: Tensor,
@@ -110,9 +112,9 @@ def support_auroc(
     ----------
     predictor: what is fitted on the selected images.
     features: float32 ``(n, d)`` of the cohort.
-    rows: int64 ``(B, M, K)``, the selected rows of the cohort.
-    labels: bool ``(B, M, K)``, their labels.
-    counts: float64 ``(B, M, K)``, how many times each counts; 0 for an index that was selected before.
+    support: int64 ``(B, S)``, the rows of the cohort that selections are made of.
+    labels: bool ``(B, S)``, their labels.
+    counts: float64 ``(B, M, S)``, how many times each counts in a selection; 0 where it was not chosen.
     query: int64 ``(B, Q)``, rows of the query sets.
     query_labels: bool ``(B, Q)``.
 
@@ -120,14 +122,13 @@ def support_auroc(
     -------
     float64 ``(B, M)``.
     """
-    per_task = 8 * features.shape[1] * (rows.shape[1] * rows.shape[2] + query.shape[1])
+    per_task = 8 * features.shape[1] * (support.shape[1] + query.shape[1])
     chunk = max(1, _CHUNK_BYTES // per_task)
     rewards = []
-    for start in range(0, len(rows), chunk):
+    for start in range(0, len(support), chunk):
         part = slice(start, start + chunk)
-        support = features[rows[part]].double()
-        positive = counts[part] * labels[part]
-        negative = counts[part] * ~labels[part]
-        scores = predictor(support, positive, negative, features[query[part]].double())
+        positive = counts[part] * labels[part, None, :]
+        negative = counts[part] * ~labels[part, None, :]
+        scores = predictor(features[support[part]].double(), positive, negative, features[query[part]].double())
         rewards.append(auroc(scores.float(), query_labels[part, None, :]))
     return torch.cat(rewards)

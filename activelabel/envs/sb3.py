@@ -118,8 +118,10 @@ def _unstack(infos: dict[str, Any], i: int) -> dict[str, Any]:
     return single
 
 
-def as_vec_env(env: Any) -> Any:
-    """Return a Gymnasium vector env adapted, anything else as it is."""
+def as_vec_env(env: Any, num_envs: int) -> Any:
+    """Return a Gymnasium vector env adapted, anything else as it is; of an id ``num_envs`` copies are made as one."""
+    if isinstance(env, str):
+        env = gym.make_vec(env, num_envs=num_envs)
     return GymnasiumVecEnv(env) if isinstance(env, VectorEnv) else env
 
 

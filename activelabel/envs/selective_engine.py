@@ -228,20 +228,18 @@ class SelectiveLabelEngine:
         """
         selections = check_selections(selections, len(tasks), tasks.pool.shape[1])
         chosen = torch.from_numpy(selections).to(self.device)
-        batch = torch.arange(len(tasks), device=self.device)[:, None, None]
-        rows = torch.from_numpy(tasks.pool).to(self.device)[batch, chosen]
-        labels = torch.from_numpy(tasks.pool_labels).to(self.device)[batch, chosen]
+        pool = torch.from_numpy(tasks.pool).to(self.device)
+        pool_labels = torch.from_numpy(tasks.pool_labels).to(self.device)
         fresh = first_occurrences(chosen)
         counts = fresh if self.settings.duplicates == "once" else torch.ones_like(fresh)
         reward = support_auroc(
             self.predictor,
             self.features,
-            rows,
-            labels,
-            counts.double(),
+            *_support(pool, pool_labels, chosen, counts.double()),
             torch.from_numpy(tasks.query).to(self.device),
             torch.from_numpy(tasks.query_labels).to(self.device),
         )
+        labels = _at(pool_labels, chosen)
         return Outcome(
             reward.cpu().numpy(),
             fresh.sum(dim=-1).cpu().numpy(),
@@ -299,6 +297,24 @@ def check_selections(selections: IntArray, batch: int, pool: int) -> IntArray:
         bad = int(selections.min()) if selections.min() < 0 else int(selections.max())
         raise SettingsError(f"index {bad} is not in the pool of {pool} images (0 to {pool - 1}).")
     return np.ascontiguousarray(selections, dtype=np.int64)
+
+
+def _at(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return ``values`` ``(B, N)`` at the indices ``(B, M, K)``."""
+    return values.gather(1, chosen.flatten(1)).reshape(chosen.shape)
+
+
+def _support(pool: Tensor, labels: Tensor, chosen: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows ``(B, S)`` that the selections are made of, their labels, and counts ``(B, M, S)``.
+
+    The selections side by side while they are fewer images than the pool, else the pool.
+    """
+    batch, samples, k = chosen.shape
+    if samples * k < pool.shape[1]:
+        own = torch.eye(samples, dtype=counts.dtype, device=counts.device)[None, :, :, None] * counts[:, :, None, :]
+        return _at(pool, chosen).flatten(1), _at(labels, chosen).flatten(1), own.flatten(2)
+    spread = counts.new_zeros(batch, samples, pool.shape[1]).scatter_add(-1, chosen, counts)
+    return pool, labels, spread
 
 
 def first_occurrences(selections: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Measurements of our own claims: both contestants in one run, ratios printed."""
