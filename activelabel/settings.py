@@ -11,12 +11,18 @@ from typing import Any
 import yaml
 
 from activelabel.agents import AGENTS, StepSchedule
+from activelabel.agents.policies import INPUTS
+from activelabel.agents.reinforce import check_arguments
+from activelabel.baselines import BASELINES
 from activelabel.data import Cohort, load
 from activelabel.envs import SelectiveLabelSettings
 from activelabel.errors import SettingsError, unknown
 
 ENVS = ("SelectiveLabel-v0",)
 """Environments that the command line trains on."""
+
+STRATEGIES = (*BASELINES, "clinical")
+"""What an agent is compared with: the baselines, and the same selector on age, sex and view alone (MedSelect §3.4)."""
 
 OF_THE_DATA = ("labels", "normal", "patient", "conditions", "held_out")
 """Settings that name arrays or classes: a preset that brings its own data set loses them when another is given."""
@@ -114,9 +120,15 @@ class RunSettings:
         for k in self.eval_k:
             if not 1 <= k <= self.pool:
                 raise SettingsError(f"eval_k: {k} images cannot be chosen from a pool of {self.pool}.")
-        if not 0 <= self.lr_start <= 1 or self.lr_factor <= 0:
-            raise SettingsError(f"lr_start={self.lr_start} must be in 0..1 and lr_factor={self.lr_factor} positive.")
+        for name in self.against:
+            if name not in STRATEGIES:
+                raise SettingsError(unknown("strategy", name, STRATEGIES))
+        for name in self.inputs or ("",):
+            if name not in INPUTS:
+                raise SettingsError(unknown("policy input", name, INPUTS))
         SelectiveLabelSettings.make(**self.env_arguments())
+        arguments = self.agent_arguments()
+        check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
 
     def cohort(self) -> Cohort:
         """Load the data set."""

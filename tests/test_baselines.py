@@ -92,11 +92,8 @@ def test_it_does_not_write_into_the_observation(name: str) -> None:
         np.testing.assert_array_equal(array, before[key])
 
 
-READ_ONLY = pytest.mark.xfail(strict=True, reason="torch.from_numpy warns of an array that is not writable")
-
-
 @pytest.mark.usefixtures("every_torch_warning")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[READ_ONLY] if n == "kmedoids" else []) for n in BASELINES])
+@every
 def test_a_read_only_observation_is_accepted(name: str) -> None:
     observation = observe(5)
     for array in observation.values():

@@ -101,7 +101,6 @@ def test_another_label_array_by_name(tmp_path: Path) -> None:
     assert read(tmp_path, labels_of="subtype", **arrays).classes == ("class 0", "class 1", "class 2")
 
 
-@pytest.mark.xfail(strict=True, reason="columns are compared with the length of an absent 'labels'")
 def test_another_label_array_stands_alone(tmp_path: Path) -> None:
     arrays = {"subtype": np.array(["virus", "normal", "virus"]), "age": np.array([1, 2, 3])}
     cohort = read(tmp_path, labels_of="subtype", labels=None, **arrays)

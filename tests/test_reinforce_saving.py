@@ -134,6 +134,12 @@ def test_settings_can_be_changed_when_loading(saved: Path, make_vec: Make) -> No
         Reinforce.load(saved, custom_objects={"x": 1})
 
 
+@pytest.mark.xfail(strict=True, reason="reported as a CheckpointError, though the file is good")
+def test_a_bad_setting_of_the_caller_is_not_blamed_on_the_file(saved: Path) -> None:
+    with pytest.raises(SettingsError, match="n_samples=1 must be at least 2"):
+        Reinforce.load(saved, device="cpu", n_samples=1)
+
+
 def test_a_state_of_other_envs_is_refused_when_going_on(saved: Path, make_vec: Make) -> None:
     with pytest.raises(SettingsError, match="state is of 4 environments, this is 2"):
         Reinforce.load(saved, env=make_vec(2), device="cpu", force_reset=False)
@@ -268,24 +274,30 @@ def header_keys(saved: Path) -> list[str]:
     return [key for key in read_model(saved)[0] if key not in ("format", "version", "agent")]
 
 
-WRONG_KIND = pytest.mark.xfail(strict=True, reason="'observation', 'policy' or 'action' of another kind escapes")
+OTHER_KINDS = [None, [], {}, "x", -1, [None], {"x": None}]
 
 
-@pytest.mark.parametrize(
-    "value", [*(pytest.param(v, marks=WRONG_KIND) for v in (None, [], {}, "x", -1, [None])), {"x": None}]
-)
-def test_headers_with_other_values_are_read_or_refused(saved: Path, tmp_path: Path, value: Any, make_vec: Make) -> None:
+@pytest.mark.parametrize("value", OTHER_KINDS)
+def test_headers_with_other_values_are_read_or_refused(saved: Path, tmp_path: Path, value: Any) -> None:
     path = tmp_path / "m.zip"
     escaped = []
     for key in header_keys(saved):
         rewrite(saved, path, lambda h, key=key: h.update({key: value}))
         try:
-            Reinforce.load(path, env=make_vec(4), device="cpu", force_reset=False)
+            Reinforce.load(path, device="cpu")
         except CheckpointError as error:
             assert "m.zip" in str(error)  # noqa: PT017 (some values are right)
         except Exception as error:
             escaped.append(f"{key}: {error!r}")
     assert escaped == []
+
+
+@pytest.mark.xfail(strict=True, reason="the state of the env is read outside of what is caught")
+@pytest.mark.parametrize("value", OTHER_KINDS[1:])
+def test_a_damaged_state_of_the_env_is_refused(saved: Path, tmp_path: Path, value: Any, make_vec: Make) -> None:
+    rewrite(saved, tmp_path / "m.zip", lambda h: h.update(env=value))
+    with pytest.raises(CheckpointError, match=r"m\.zip"):
+        Reinforce.load(tmp_path / "m.zip", env=make_vec(4), device="cpu", force_reset=False)
 
 
 def test_headers_without_a_key_are_refused(saved: Path, tmp_path: Path) -> None:

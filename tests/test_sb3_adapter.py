@@ -112,12 +112,14 @@ def test_methods_and_attributes_are_those_of_the_vector_env(adapted: GymnasiumVe
     adapted.close()
 
 
-def test_what_is_no_vector_env_stays_as_it_is(make_env: Make, make_vec: Make, dummy: DummyVecEnv) -> None:
+def test_vector_envs_are_adapted_ids_made_and_the_rest_left(make_env: Make, make_vec: Make, dummy: DummyVecEnv) -> None:
     env = make_env()
-    assert as_vec_env(env) is env
-    assert as_vec_env(dummy) is dummy
-    assert as_vec_env("SelectiveLabel-v0") == "SelectiveLabel-v0"
-    assert isinstance(as_vec_env(make_vec(2)), GymnasiumVecEnv)
+    assert as_vec_env(env, 2) is env
+    assert as_vec_env(dummy, 2) is dummy
+    assert as_vec_env(None, 2) is None
+    for adapted, num_envs in ((as_vec_env(make_vec(3), 2), 3), (as_vec_env("SelectiveLabel-v0", 2), 2)):
+        assert isinstance(adapted, GymnasiumVecEnv)
+        assert adapted.num_envs == num_envs
 
 
 def test_scores_and_states_are_the_same_through_both_forms(adapted: GymnasiumVecEnv, dummy: DummyVecEnv) -> None:

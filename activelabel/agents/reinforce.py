@@ -33,6 +33,29 @@ from activelabel.seeding import torch_stream
 BASELINES = ("leave-one-out", "random", "none")
 
 
+def check_arguments(
+    learning_rate: float | Schedule, batch_size: int, n_samples: int, baseline: str, max_grad_norm: float | None = None
+) -> None:
+    """Check what can be checked without an env.
+
+    Raises
+    ------
+    SettingsError: if a value is out of range.
+    """
+    if baseline not in BASELINES:
+        raise SettingsError(unknown("baseline of REINFORCE", baseline, BASELINES))
+    if batch_size < 1 or n_samples < 1:
+        raise SettingsError(f"batch_size={batch_size} and n_samples={n_samples} must be at least 1.")
+    if baseline == "leave-one-out" and n_samples < 2:
+        raise SettingsError(
+            f"baseline='leave-one-out' compares selections of one task: n_samples={n_samples} must be at least 2."
+        )
+    if max_grad_norm is not None and max_grad_norm <= 0:
+        raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
+    if not callable(learning_rate) and not learning_rate > 0:
+        raise SettingsError(f"learning_rate={learning_rate} must be positive.")
+
+
 class Reinforce(BaseAlgorithm):
     """Policy gradient on one-step episodes whose action is a set of K images.
 
@@ -86,18 +109,7 @@ class Reinforce(BaseAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        if baseline not in BASELINES:
-            raise SettingsError(unknown("baseline of REINFORCE", baseline, BASELINES))
-        if batch_size < 1 or n_samples < 1:
-            raise SettingsError(f"batch_size={batch_size} and n_samples={n_samples} must be at least 1.")
-        if baseline == "leave-one-out" and n_samples < 2:
-            raise SettingsError(
-                f"baseline='leave-one-out' compares selections of one task: n_samples={n_samples} must be at least 2."
-            )
-        if max_grad_norm is not None and max_grad_norm <= 0:
-            raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
-        if not callable(learning_rate) and not learning_rate > 0:
-            raise SettingsError(f"learning_rate={learning_rate} must be positive.")
+        check_arguments(learning_rate, batch_size, n_samples, baseline, max_grad_norm)
         env = as_vec_env(env, batch_size)
         if env is not None and not isinstance(env.action_space, gym.spaces.MultiDiscrete):
             raise SettingsError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from activelabel.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class StepSchedule:
@@ -19,6 +21,12 @@ class StepSchedule:
     initial: float
     factor: float = 1.0
     start: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not self.initial > 0 or not self.factor > 0:
+            raise SettingsError(f"learning_rate={self.initial} must be positive, and so must its factor {self.factor}.")
+        if not 0 <= self.start <= 1:
+            raise SettingsError(f"the learning rate cannot change at {self.start} of the training; give 0 to 1.")
 
     def __call__(self, progress_remaining: float) -> float:
         """Return the rate for a progress that goes from 1 to 0."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from activelabel.evaluation.protocol import Scores, Strategy, play
 from activelabel.evaluation.report import Report, build_report
-from activelabel.evaluation.runs import STRATEGIES, Run
+from activelabel.evaluation.runs import Run
 from activelabel.evaluation.statistics import Interval, mean_interval, paired_difference, verdict
 
 __all__ = [
-    "STRATEGIES",
     "Interval",
     "Report",
     "Run",

@@ -22,10 +22,7 @@ from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.report import Report, build_report, title
 from activelabel.evaluation.validation import MetaValidation
 from activelabel.files import write_text
-from activelabel.settings import RunSettings, read_config
-
-STRATEGIES = (*BASELINES, "clinical")
-"""The baselines, and the same selector trained on age, sex and view alone (MedSelect §3.4)."""
+from activelabel.settings import STRATEGIES, RunSettings, read_config
 
 _PACKAGES = ("activelabel", "numpy", "torch", "gymnasium", "stable-baselines3", "kmedoids", "scikit-learn")
 
