@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from activelabel.agents import AGENTS, StepSchedule
+from activelabel.agents.arguments import check_arguments
 from activelabel.agents.policies import INPUTS
-from activelabel.agents.reinforce import check_arguments
 from activelabel.baselines import BASELINES
 from activelabel.data import Cohort, load
 from activelabel.envs import SelectiveLabelSettings

@@ -15,7 +15,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from activelabel.agents.reinforce import BASELINES, Reinforce
+from activelabel.agents.arguments import BASELINES
+from activelabel.agents.reinforce import Reinforce
 from activelabel.data import Cohort
 from activelabel.envs.sb3 import GymnasiumVecEnv
 from activelabel.errors import SettingsError

@@ -19,10 +19,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.policies import BiLSTMPolicy
 from activelabel.agents.reinforce import Reinforce
-from activelabel.agents.schedules import StepSchedule
 from activelabel.errors import CheckpointError, SettingsError
 
 Make = Callable[..., Any]
@@ -134,7 +134,6 @@ def test_settings_can_be_changed_when_loading(saved: Path, make_vec: Make) -> No
         Reinforce.load(saved, custom_objects={"x": 1})
 
 
-@pytest.mark.xfail(strict=True, reason="reported as a CheckpointError, though the file is good")
 def test_a_bad_setting_of_the_caller_is_not_blamed_on_the_file(saved: Path) -> None:
     with pytest.raises(SettingsError, match="n_samples=1 must be at least 2"):
         Reinforce.load(saved, device="cpu", n_samples=1)
@@ -292,7 +291,6 @@ def test_headers_with_other_values_are_read_or_refused(saved: Path, tmp_path: Pa
     assert escaped == []
 
 
-@pytest.mark.xfail(strict=True, reason="the state of the env is read outside of what is caught")
 @pytest.mark.parametrize("value", OTHER_KINDS[1:])
 def test_a_damaged_state_of_the_env_is_refused(saved: Path, tmp_path: Path, value: Any, make_vec: Make) -> None:
     rewrite(saved, tmp_path / "m.zip", lambda h: h.update(env=value))

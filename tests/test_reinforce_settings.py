@@ -10,9 +10,9 @@ import gymnasium as gym
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
+from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.policies import BiLSTMPolicy
 from activelabel.agents.reinforce import Reinforce
-from activelabel.agents.schedules import StepSchedule
 from activelabel.errors import SettingsError
 
 Make = Callable[..., Any]

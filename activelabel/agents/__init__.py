@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.policies import BiLSTMPolicy
 from activelabel.agents.reinforce import Reinforce
-from activelabel.agents.schedules import StepSchedule
 
 AGENTS: dict[str, type[Reinforce]] = {"reinforce": Reinforce}
 """Every agent by the name that the command line knows it by."""

@@ -20,40 +20,15 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
 from activelabel.agents import saving
+from activelabel.agents.arguments import StepSchedule, check_arguments
 from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.policies import BiLSTMPolicy
-from activelabel.agents.schedules import StepSchedule
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
 from activelabel.data import Standardizer
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env, score_selections
-from activelabel.errors import CheckpointError, SettingsError, unknown
+from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
-
-BASELINES = ("leave-one-out", "random", "none")
-
-
-def check_arguments(
-    learning_rate: float | Schedule, batch_size: int, n_samples: int, baseline: str, max_grad_norm: float | None = None
-) -> None:
-    """Check what can be checked without an env.
-
-    Raises
-    ------
-    SettingsError: if a value is out of range.
-    """
-    if baseline not in BASELINES:
-        raise SettingsError(unknown("baseline of REINFORCE", baseline, BASELINES))
-    if batch_size < 1 or n_samples < 1:
-        raise SettingsError(f"batch_size={batch_size} and n_samples={n_samples} must be at least 1.")
-    if baseline == "leave-one-out" and n_samples < 2:
-        raise SettingsError(
-            f"baseline='leave-one-out' compares selections of one task: n_samples={n_samples} must be at least 2."
-        )
-    if max_grad_norm is not None and max_grad_norm <= 0:
-        raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
-    if not callable(learning_rate) and not learning_rate > 0:
-        raise SettingsError(f"learning_rate={learning_rate} must be positive.")
 
 
 class Reinforce(BaseAlgorithm):
@@ -72,7 +47,7 @@ class Reinforce(BaseAlgorithm):
     ----------
     policy: ``"BiLSTMPolicy"`` or a subclass.
     env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
-        Stable-Baselines3 ``VecEnv``.
+        vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
     learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
     batch_size: tasks an update; a multiple of the number of envs. (Paper: 64.)
     n_samples: selections a task, M. (Paper: 1.)
@@ -391,7 +366,7 @@ class Reinforce(BaseAlgorithm):
         print_system_info: ignored.
         force_reset: start the env anew; with False it goes on with the task it was saved at, and training continues
             exactly.
-        **kwargs: settings to change, such as ``tensorboard_log`` or ``verbose``.
+        **kwargs: settings to change, such as ``n_samples``, ``tensorboard_log`` or ``verbose``.
 
         Raises
         ------
@@ -400,12 +375,16 @@ class Reinforce(BaseAlgorithm):
         if custom_objects:
             raise SettingsError("Reinforce.load takes no custom_objects: model files hold no objects.")
         header, tensors = read_model(path, "Reinforce")
-        try:
-            model = saving.restore(cls, header, tensors, device, kwargs)
-        except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{path}: the model's contents do not fit this version ({error!r}).") from error
+        with saving.damage(path):
+            model = saving.restore(cls, header, tensors, device)
+        saving.change(model, kwargs)
         if env is not None:
-            saving.attach(model, env, None if force_reset else header["env"])
+            model.set_env(env)
+            assert model.env is not None
+            model.env.seed(model.seed)
+            if not force_reset:
+                with saving.damage(path, settings=False):
+                    model._last_obs = saving.restore_env_state(model.env, header)
         return model
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
 
-from activelabel.agents.schedules import StepSchedule
+from activelabel.agents.arguments import StepSchedule, check_arguments
 from activelabel.data import Standardizer
 from activelabel.envs.sb3 import env_state, restore_env
-from activelabel.errors import SettingsError
+from activelabel.errors import CheckpointError, SettingsError, unknown
 
 if TYPE_CHECKING:
     from activelabel.agents.reinforce import Reinforce
@@ -78,10 +83,9 @@ def restore(
     header: dict[str, Any],
     tensors: dict[str, Any],
     device: torch.device | str,
-    changes: dict[str, Any],
 ) -> Reinforce:
     """Make the model of a header and its tensors; see :meth:`Reinforce.load` for the rest."""
-    settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"]), **changes}
+    settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"])}
     model = cls(
         header["policy"],
         None,
@@ -113,10 +117,43 @@ def restore(
     return model
 
 
-def attach(model: Reinforce, env: Any, state: list[dict[str, Any]] | None) -> None:
-    """Let a restored model train on an env, from the state that the file holds or, without one, from a seeded reset."""
-    model.set_env(env)
-    assert model.env is not None
-    model.env.seed(model.seed)
-    if state is not None:
-        model._last_obs = restore_env(model.env, state)
+_CHANGEABLE = ("learning_rate", "batch_size", "n_samples", "baseline", "max_grad_norm", "tensorboard_log", "verbose")
+
+
+def change(model: Reinforce, settings: dict[str, Any]) -> None:
+    """Change settings of a restored model, and check them together.
+
+    Raises
+    ------
+    SettingsError: if one is unknown or out of range.
+    """
+    for name, value in settings.items():
+        if name not in _CHANGEABLE:
+            raise SettingsError(unknown("setting of a loaded model", name, _CHANGEABLE))
+        setattr(model, name, value)
+    check_arguments(model.learning_rate, model.batch_size, model.n_samples, model.baseline, model.max_grad_norm)
+    model._setup_lr_schedule()
+
+
+def restore_env_state(env: VecEnv, header: dict[str, Any]) -> dict[str, NDArray[Any]] | None:
+    """Continue the env where the model was saved; returns its observation, or None if it was saved before a reset."""
+    return None if header["env"] is None else restore_env(env, header["env"])
+
+
+@contextmanager
+def damage(path: str | os.PathLike[str], settings: bool = True) -> Iterator[None]:
+    """Turn whatever goes wrong while the contents of a file are used into a :class:`CheckpointError`.
+
+    Parameters
+    ----------
+    path: the file.
+    settings: also a :class:`SettingsError`; False where the caller's env can be the cause of one.
+    """
+    try:
+        yield
+    except SettingsError as error:
+        if not settings:
+            raise
+        raise CheckpointError(f"{path}: the model's contents do not fit ({error}).") from error
+    except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path}: the model's contents do not fit ({error!r}).") from error
