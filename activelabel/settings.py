@@ -96,6 +96,8 @@ class RunSettings:
     """What the selector sees of an image: pool, clinical, or both."""
     val_every: int = 20
     """Updates between meta-validations (and checkpoints)."""
+    val_pool: int | None = None
+    """Images in the pool of a meta-validation task; by default as in training. Fewer leave more to train on."""
     val_tasks: int = 200
     """Tasks of a meta-validation."""
     test_tasks: int = 1000
@@ -112,11 +114,14 @@ class RunSettings:
             raise SettingsError(unknown("environment", self.env, ENVS))
         if self.agent not in AGENTS:
             raise SettingsError(unknown("agent", self.agent, AGENTS))
+        SelectiveLabelSettings.make(**self.env_arguments())
         for name in ("updates", "val_every", "val_tasks", "test_tasks", "hidden"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.seed < 0 or self.split_seed < 0:
             raise SettingsError(f"seed={self.seed} and split_seed={self.split_seed} must not be negative.")
+        if not self.k <= (self.val_pool or self.pool):
+            raise SettingsError(f"k={self.k} images cannot be chosen from validation pools of {self.val_pool}.")
         for k in self.eval_k:
             if not 1 <= k <= self.pool:
                 raise SettingsError(f"eval_k: {k} images cannot be chosen from a pool of {self.pool}.")
@@ -126,7 +131,6 @@ class RunSettings:
         for name in self.inputs or ("",):
             if name not in INPUTS:
                 raise SettingsError(unknown("policy input", name, INPUTS))
-        SelectiveLabelSettings.make(**self.env_arguments())
         arguments = self.agent_arguments()
         check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
 

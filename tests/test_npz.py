@@ -345,7 +345,10 @@ def test_a_failing_save_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_save_replaces_the_old_file_with_ordinary_permissions(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "text.txt"
     write_text(path, "old")
-    write_text(path, "néw")
+    with path.open(encoding="utf-8") as reader:
+        write_text(path, "néw")
+        # Who had the old file open reads it to its end: the new one took its name, not its place on the disk.
+        assert reader.read() == "old"
     assert path.read_text(encoding="utf-8") == "néw"
     plain = tmp_path / "plain.txt"
     plain.write_text("x")

@@ -24,6 +24,12 @@ def make_agent(make_vec: Make) -> Make:
     return lambda **changes: Reinforce(env=make_vec(4), **{**SMALL, **changes})
 
 
+@pytest.fixture
+def saved_model(make_agent: Make, tmp_path: Path) -> Path:
+    make_agent().save(tmp_path / "model.zip")
+    return tmp_path / "model.zip"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,3 +114,17 @@ def test_tensorboard_gets_rollout_train_and_time(make_agent: Make, tmp_path: Pat
     tags = ("rollout/reward", "rollout/random_reward", "train/loss", "train/entropy", "train/grad_norm", "time/fps")
     for tag in tags:
         assert tag.encode() in content, tag
+
+
+def test_a_model_without_an_env_says_so(saved_model: Path) -> None:
+    with pytest.raises(SettingsError, match="no env to train on"):
+        Reinforce.load(saved_model, device="cpu").learn(8)
+
+
+def test_an_env_of_another_scaling_is_refused(saved_model: Path, make_vec: Make) -> None:
+    """Training on would change what the numbers mean to the model."""
+    with pytest.raises(SettingsError, match=r"standardizer=model\.standardizer"):
+        Reinforce.load(saved_model, device="cpu", env=make_vec(4, standardize=False))
+    model = Reinforce.load(saved_model, device="cpu")
+    other = make_vec(4, split_seed=3, standardizer=model.standardizer)
+    Reinforce.load(saved_model, device="cpu", env=other).learn(8)

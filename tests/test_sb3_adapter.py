@@ -158,3 +158,10 @@ def test_ppo_trains_through_it(make_vec: Make) -> None:
     assert model.num_timesteps == 64
     assert len(model.ep_info_buffer or ()) == 64
     assert any((a != b).any() for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_options_must_have_the_same_keys(make_vec: Make) -> None:
+    adapted = GymnasiumVecEnv(make_vec(2))
+    adapted.set_options([{"task": 1}, {}])
+    with pytest.raises(SettingsError, match="same keys for every env"):
+        adapted.reset()

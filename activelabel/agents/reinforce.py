@@ -143,11 +143,17 @@ class Reinforce(BaseAlgorithm):
             raise SettingsError(f"batch_size={self.batch_size} is not a multiple of the {self.n_envs} envs.")
         try:
             self.env.get_attr("score_selections")
-            self.standardizer = self.env.get_attr("standardizer")[0]
+            standardizer: Standardizer = self.env.get_attr("standardizer")[0]
         except AttributeError:
             raise SettingsError(
                 "Reinforce trains on SelectiveLabel-v0, whose selections can be scored; this env has no such method."
             ) from None
+        if self.standardizer is not None and not self.standardizer.equals(standardizer):
+            raise SettingsError(
+                "the env scales its observations otherwise than the one that the model was trained on; "
+                "make it with standardizer=model.standardizer."
+            )
+        self.standardizer = standardizer
         self.k = len(self.action_space.nvec)  # type: ignore[attr-defined]
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -197,6 +203,8 @@ class Reinforce(BaseAlgorithm):
         ``callback.on_rollout_end`` is called when an update is complete, so a checkpoint written there continues
         exactly.
         """
+        if self.env is None:
+            raise SettingsError("this model has no env to train on; give it one with set_env() or load(path, env=...).")
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )

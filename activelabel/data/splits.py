@@ -179,6 +179,11 @@ class Standardizer:
         standardised: FloatArray = (clinical - self.clinical_mean) / self.clinical_scale
         return np.nan_to_num(standardised, nan=0.0)
 
+    def equals(self, other: Standardizer) -> bool:
+        """Whether both shift and scale alike, to the last bit."""
+        mine, theirs = self.arrays(), other.arrays()
+        return all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the four arrays by name, for saving."""
         return {name: getattr(self, name) for name in ("mean", "scale", "clinical_mean", "clinical_scale")}

@@ -47,6 +47,8 @@ class GymnasiumVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Reset all; seeds and options given before are used once. Options must have the same keys for every env."""
         seed = None if all(s is None for s in self._seeds) else list(self._seeds)
+        if any(set(o) != set(self._options[0]) for o in self._options):
+            raise SettingsError(f"options must have the same keys for every env, got {self._options}.")
         options = {name: [o[name] for o in self._options] for name in self._options[0]} if any(self._options) else None
         observation, infos = self.venv.reset(seed=seed, options=options)  # type: ignore[arg-type]
         self.reset_infos = [_unstack(infos, i) for i in range(self.num_envs)]

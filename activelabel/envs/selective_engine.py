@@ -64,8 +64,12 @@ class SelectiveLabelSettings:
 
     def __post_init__(self) -> None:
         for name in ("k", "pool", "query", "n_tasks"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}={getattr(self, name)} must be at least 1.")
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+                raise SettingsError(f"{name}={value!r} must be a whole number of at least 1.")
+        for name in ("conditions", "held_out"):
+            if isinstance(getattr(self, name), str):
+                raise SettingsError(f"{name}='{getattr(self, name)}' is one text; give a list of names.")
         if self.k > self.pool:
             raise SettingsError(
                 f"k={self.k} images cannot be chosen from a pool of {self.pool}; lower k or raise pool."

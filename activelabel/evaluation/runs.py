@@ -60,7 +60,7 @@ class Run:
         )
         engine = self.train_env.engine
         # Made now, so that a part with too few images ends the run before any training.
-        self.val = engine.sibling(split="val")
+        self.val = engine.sibling(split="val", pool=settings.val_pool or settings.pool)
         self.test = {"seen": engine.sibling(split="test")}
         if settings.held_out:
             self.test["held-out"] = engine.sibling(split="test", conditions=settings.held_out, held_out=())
