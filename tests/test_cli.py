@@ -66,7 +66,7 @@ def test_a_run_is_complete(trained: Path) -> None:
     events = EventAccumulator(str(trained)).Reload()
     tags = set(events.Tags()["scalars"])
     assert {"rollout/ep_rew_mean", "rollout/reward", "train/loss", "time/fps", "eval/auroc", "eval/random"} <= tags
-    assert "eval/K-Medoids" in tags
+    assert "eval/kmedoids" in tags
     assert len(events.Scalars("eval/auroc")) == 3
     assert len(events.Scalars("train/loss")) == 6
     assert Reinforce.load(trained / "model.zip").standardizer is not None

@@ -19,7 +19,7 @@ from activelabel.data import Standardizer
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.errors import CheckpointError, SettingsError, unknown
 from activelabel.evaluation.protocol import Strategy, play
-from activelabel.evaluation.report import Report, build_report, title
+from activelabel.evaluation.report import Report, build_report
 from activelabel.evaluation.validation import MetaValidation
 from activelabel.files import write_text
 from activelabel.settings import STRATEGIES, RunSettings, read_config
@@ -120,7 +120,7 @@ class Run:
     def _references(self) -> dict[str, float]:
         k, n = self.settings.k, self.settings.val_tasks
         return {
-            title(name): float(play(self.val, BASELINES[name](k), [k], n)[k].reward.mean())
+            name: float(play(self.val, BASELINES[name](k), [k], n)[k].reward.mean())
             for name in ("random", "kmedoids")
         }
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from activelabel.agents import Reinforce
 from activelabel.envs import SelectiveLabelEngine
 from activelabel.evaluation.protocol import play
+from activelabel.evaluation.report import title
 
 
 class MetaValidation(BaseCallback):
@@ -66,7 +67,7 @@ class MetaValidation(BaseCallback):
             reward, random = recorded["rollout/reward"], recorded["rollout/random_reward"]
             shown = f"reward {reward:.3f} (random {random:.3f})"
             if "last" in model.notes:
-                references = ", ".join(f"{name} {value:.3f}" for name, value in self.references.items())
+                references = ", ".join(f"{title(name)} {value:.3f}" for name, value in self.references.items())
                 shown += f" | validation {model.notes['last']:.3f}, best {model.notes['best']:.3f} ({references})"
             self.bar.set_postfix_str(shown, refresh=False)
             self.bar.update(1)
