@@ -4,23 +4,20 @@ The generative model, for image ``i`` of patient ``p(i)``::
 
     age_p    ~ Normal(58, 18) within 18..95          female_p ~ Bernoulli(0.45)
     frontal_i ~ Bernoulli(0.7)                       z_ic ~ Bernoulli(prevalence_c), c = 1..8
-    clarity_i = (1 if frontal else lateral_clarity) * (1 - age_fade * (age_p - 18) / 77)
+    clarity_i = (1 if frontal else lateral_clarity) * (1 - age_fade * (age_p - 18) / 77) * (1 - quality * Uniform_i)
     x_i = sum_c z_ic * clarity_i * e_ic * (strength_shared * s + strength_own * v_c)    the conditions
         + (1 - frontal_i) * view_shift * l + (age_p - 58) / 18 * age_shift * a          acquisition and age
         + nuisance * (2 - clarity_i) ** nuisance_power * N_i B                          unclear images scatter more
         + N(0, noise^2 I)
 
 ``s``, ``v_c``, ``l``, ``a`` are random unit vectors, ``B`` is a random basis of a nuisance subspace of ``rank``
-dimensions, and ``e_ic`` is a log-normal extent of disease, so that positives are more dispersed than negatives.
-Then labels get noise: a share of positives
-is missed and as many are called without reason, and a share of the positive calls becomes uncertain (-1). "No
-Finding" is every
-image without a call.
+dimensions, and ``e_ic`` is a log-normal extent of disease, so that positives are more dispersed than negatives. Then
+labels get noise: a share of positives is missed and as many are called without reason, and a share of the positive
+calls becomes uncertain (-1). "No Finding" is every image without a call.
 
-Three things make a good selection here. Clear (frontal, young) images carry the signal; what all frontal or all old
-images share points away from the disease and cancels only between a positive and a negative prototype, so both
-classes are needed; and a
-central image is better than an odd one.
+Three things make a good selection here. Clear images carry the signal; age and view say only in part which those are.
+What all frontal or all old images share points away from the disease and cancels only between a positive and a
+negative prototype, so both classes are needed. And a central image is better than an odd one.
 """
 
 from __future__ import annotations
@@ -59,15 +56,16 @@ class SyntheticSettings:
 
     n: int = 24_000
     dim: int = 64
-    strength_shared: float = 1.5
-    strength_own: float = 4.0
+    strength_shared: float = 1.0
+    strength_own: float = 5.0
     dispersion: float = 0.3
     lateral_clarity: float = 0.25
     age_fade: float = 0.7
-    view_shift: float = 3.0
+    quality: float = 0.7
+    view_shift: float = 2.0
     age_shift: float = 2.5
-    nuisance: float = 0.4
-    nuisance_power: float = 2.0
+    nuisance: float = 0.5
+    nuisance_power: float = 1.0
     rank: int = 12
     noise: float = 0.3
     missed: float = 0.03
@@ -94,6 +92,7 @@ def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
     prevalence = np.array(list(CONDITIONS.values()))
     disease = rng.random((s.n, len(prevalence))) < prevalence
     clarity = np.where(frontal, 1.0, s.lateral_clarity) * (1 - s.age_fade * (age - 18) / 77)
+    clarity = clarity * (1 - s.quality * rng.random(s.n))
     features = _embed(s, rng, disease, clarity, frontal, age)
     return Cohort(
         labels=_label(s, rng, disease),

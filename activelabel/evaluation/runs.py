@@ -120,8 +120,7 @@ class Run:
     def _references(self) -> dict[str, float]:
         k, n = self.settings.k, self.settings.val_tasks
         return {
-            name: float(play(self.val, BASELINES[name](k), [k], n)[k].reward.mean())
-            for name in ("random", "kmedoids")
+            name: float(play(self.val, BASELINES[name](k), [k], n)[k].reward.mean()) for name in ("random", "kmedoids")
         }
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
