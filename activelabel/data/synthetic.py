@@ -4,13 +4,15 @@ The generative model, for image ``i`` of patient ``p(i)``::
 
     age_p    ~ Normal(58, 18) within 18..95          female_p ~ Bernoulli(0.45)
     frontal_i ~ Bernoulli(0.7)                       z_ic ~ Bernoulli(prevalence_c), c = 1..8
-    clarity_i = (1 if frontal else lateral_clarity) * (1 - age_fade * (age_p - 18) / 77) * (1 - quality * Uniform_i)
+    flaw_i   ~ Uniform(0, 1)                         blur, exposure: seen in the image, not in the record
+    clarity_i = (1 if frontal else lateral_clarity) * (1 - age_fade * (age_p - 18) / 77) * (1 - flaw_fade * flaw_i)
     x_i = sum_c z_ic * clarity_i * e_ic * (strength_shared * s + strength_own * v_c)    the conditions
-        + (1 - frontal_i) * view_shift * l + (age_p - 58) / 18 * age_shift * a          acquisition and age
+        + (1 - frontal_i) * view_shift * l + (age_p - 58) / 18 * age_shift * a          view and age
+        + (flaw_i - 1/2) * flaw_shift * b                                               technical flaws
         + nuisance * (2 - clarity_i) ** nuisance_power * N_i B                          unclear images scatter more
         + N(0, noise^2 I)
 
-``s``, ``v_c``, ``l``, ``a`` are random unit vectors, ``B`` is a random basis of a nuisance subspace of ``rank``
+``s``, ``v_c``, ``l``, ``a``, ``b`` are random unit vectors, ``B`` is a random basis of a nuisance subspace of ``rank``
 dimensions, and ``e_ic`` is a log-normal extent of disease, so that positives are more dispersed than negatives. Then
 labels get noise: a share of positives is missed and as many are called without reason, and a share of the positive
 calls becomes uncertain (-1). "No Finding" is every image without a call.
@@ -60,10 +62,11 @@ class SyntheticSettings:
     strength_own: float = 5.0
     dispersion: float = 0.3
     lateral_clarity: float = 0.25
-    age_fade: float = 0.7
-    quality: float = 0.7
+    age_fade: float = 0.3
+    flaw_fade: float = 0.7
+    flaw_shift: float = 4.0
     view_shift: float = 2.0
-    age_shift: float = 2.5
+    age_shift: float = 1.5
     nuisance: float = 0.5
     nuisance_power: float = 1.0
     rank: int = 12
@@ -92,8 +95,9 @@ def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
     prevalence = np.array(list(CONDITIONS.values()))
     disease = rng.random((s.n, len(prevalence))) < prevalence
     clarity = np.where(frontal, 1.0, s.lateral_clarity) * (1 - s.age_fade * (age - 18) / 77)
-    clarity = clarity * (1 - s.quality * rng.random(s.n))
-    features = _embed(s, rng, disease, clarity, frontal, age)
+    flaw = rng.random(s.n)
+    clarity = clarity * (1 - s.flaw_fade * flaw)
+    features = _embed(s, rng, disease, clarity, frontal, age, flaw)
     return Cohort(
         labels=_label(s, rng, disease),
         classes=(*CONDITIONS, "No Finding"),
@@ -130,14 +134,16 @@ def _embed(
     clarity: NDArray[np.float64],
     frontal: NDArray[np.bool_],
     age: NDArray[np.float64],
+    flaw: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    shared, view, ageing = _unit(rng, 3, s.dim)
+    shared, view, ageing, flawed = _unit(rng, 4, s.dim)
     own = _unit(rng, disease.shape[1], s.dim)
     basis = _unit(rng, s.rank, s.dim)
     extent = np.exp(s.dispersion * rng.standard_normal(disease.shape) - s.dispersion**2 / 2)
     amount = disease * extent * clarity[:, None]
     x = amount @ (s.strength_shared * shared + s.strength_own * own)
     x += (s.view_shift * ~frontal)[:, None] * view + (s.age_shift * (age - 58) / 18)[:, None] * ageing
+    x += (s.flaw_shift * (flaw - 0.5))[:, None] * flawed
     scatter = s.nuisance * (2 - clarity) ** s.nuisance_power
     x += scatter[:, None] * (rng.standard_normal((s.n, s.rank)) @ basis)
     x += s.noise * rng.standard_normal((s.n, s.dim))
