@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import kmedoids
 import numpy as np
@@ -56,12 +58,26 @@ class KMedoids(Baseline):
         return np.asarray(found.medoids, dtype=np.int64)
 
     def _alternating(self, distances: NDArray[np.float64], k: int) -> IntArray:
-        try:
-            from sklearn_extra.cluster import KMedoids as Alternating
-        except ImportError as error:
-            raise SettingsError(
-                f"the K-Medoids backend 'sklearn-extra' cannot be imported ({error}); it needs numpy 1: "
-                'pip install "activelabel[sklearn-extra]" in an environment of its own.'
-            ) from None
-        model = Alternating(k, metric="precomputed", max_iter=self.max_iter, random_state=self.seed).fit(distances)
+        model = import_sklearn_extra()(k, metric="precomputed", max_iter=self.max_iter, random_state=self.seed).fit(
+            distances
+        )
         return np.asarray(model.medoid_indices_, dtype=np.int64)
+
+
+def import_sklearn_extra() -> Any:
+    """Return scikit-learn-extra's ``KMedoids`` class.
+
+    Raises
+    ------
+    SettingsError: if it is not installed, or was built for another numpy.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions with distutils
+            from sklearn_extra.cluster import KMedoids as Alternating
+    except (ImportError, ValueError) as error:  # ValueError: compiled for numpy 1, imported under numpy 2
+        raise SettingsError(
+            f"the K-Medoids backend 'sklearn-extra' cannot be imported ({error}); it needs numpy 1: "
+            'pip install "activelabel[sklearn-extra]" in an environment of its own.'
+        ) from None
+    return Alternating
