@@ -40,8 +40,7 @@ class Reinforce(BaseAlgorithm):
 
     ``baseline="leave-one-out"`` (default): b is the mean reward of the other selections of the same task, so it
     depends on the task, not on the selection, and the estimate stays unbiased (Kool et al. 2019).
-    ``baseline="random"`` is the paper's: b is the reward of K
-    images chosen at random.
+    ``baseline="random"`` is the paper's: b is the reward of K images chosen at random.
 
     Parameters
     ----------

@@ -57,8 +57,7 @@ class WithoutReplacement:
 
         The denominators, ``logsumexp`` over the images that are left before each draw, are one running
         ``logcumsumexp`` from the end: first everything that was never drawn, then the last draw, the last but one,
-        and so on. Nothing is subtracted, so nothing
-        cancels.
+        and so on. Nothing is subtracted, so nothing cancels.
         """
         batch, samples, k = selections.shape
         n = logits.shape[-1]

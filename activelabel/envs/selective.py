@@ -42,21 +42,19 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     ## Description
     A task is a medical condition, an unlabelled pool of N images and a query set. The agent sees the pool's
     embeddings and chooses K images at once; an oracle labels them; a prototype classifier is fitted on them and
-    judged on the
-    query set. The problem is MedSelect's (Smit et al. 2021, §2 and §3).
+    judged on the query set. The problem is MedSelect's (Smit et al. 2021, §2 and §3).
 
     ## Action Space
     ``MultiDiscrete([N] * K)``: indices into the pool. The action is a set: the order does not count, and a repeated
     index is labelled once while the rest of its budget is lost (``duplicates="repeat"`` counts it as often as it
-    was drawn, as the
-    released code does).
+    was drawn, as the released code does).
 
     ## Observation Space
     ``Dict``:
 
     - ``pool``: ``Box(N, d)`` float32, the embeddings, standardised with the mean and deviation of the training part.
     - ``clinical``: ``Box(N, 3)`` float32, age (standardised), female and frontal (0 or 1, less the training mean);
-    0 where missing.
+      0 where missing.
 
     The order of the images in the pool is random and carries no information.
 
@@ -73,9 +71,8 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     ## Arguments
     ``cohort``: a :class:`~activelabel.data.Cohort` or what :func:`activelabel.data.load` takes, by default
     ``"synthetic"``. ``standardizer``: the one that came with a model. ``device``: ``"auto"``, or a torch device.
-    All others are the fields of
-    :class:`~activelabel.envs.selective_engine.SelectiveLabelSettings`: ``k=10``, ``pool=200``, ``query=100``,
-    ``split="train"``, ``conditions``, ``held_out``, ``predictor="prototype"``, ...
+    All others are the fields of :class:`~activelabel.envs.selective_engine.SelectiveLabelSettings`: ``k=10``,
+    ``pool=200``, ``query=100``, ``split="train"``, ``conditions``, ``held_out``, ``predictor="prototype"``, ...
 
     ```python
     env = gym.make("SelectiveLabel-v0", cohort="digits", k=5, pool=50, query=20)
@@ -84,9 +81,8 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     ## Information
     ``reset``: ``task`` (its number) and ``condition`` (its name). ``step``, besides these: ``ids`` (K,) rows of the
     cohort that were chosen, ``labels`` (K,) what the oracle said, ``n_labelled`` how many different images were
-    labelled, ``positives`` among them, ``one_class``
-    whether a class was missing, and ``random_reward`` what K images chosen at random would have earned (one draw,
-    fixed for each task).
+    labelled, ``positives`` among them, ``one_class`` whether a class was missing, and ``random_reward`` what K
+    images chosen at random would have earned (one draw, fixed for each task).
 
     ## Version History
     * v0: initial version.
@@ -194,8 +190,8 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     cohort, standardizer, device, **settings: as for the single env.
     autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the
         next task, the last observation and info are in ``final_obs`` (views of the arrays that were returned
-        before) and ``final_info``; ``NEXT_STEP``: the
-        following ``step`` ignores its actions and resets; ``DISABLED``: the caller resets.
+        before) and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets;
+        ``DISABLED``: the caller resets.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
