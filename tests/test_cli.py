@@ -72,6 +72,13 @@ def test_a_run_is_complete(trained: Path) -> None:
     assert Reinforce.load(trained / "model.zip").standardizer is not None
 
 
+def test_a_run_is_opened_from_any_directory(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(data).parent)
+    assert train.main(arguments(Path(data).name, tmp_path)) == 0
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.main([str(one_run(tmp_path)), "--no-progress", "--tasks", "4"]) == 0
+
+
 def test_summary_has_the_documented_keys(trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     assert {(r["strategy"], r["k"], r["conditions"]) for r in summary["rows"]} == {

@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -70,6 +71,8 @@ class Run:
         """Make the directory ``{env}__{agent}__{seed}__{time}`` of a new run, unless settings and data do not fit."""
         name = f"{settings.env}__{settings.agent}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
         folder = next(p for i in range(1000) if not (p := root / (name + (f"-{i}" if i else ""))).exists())
+        if Path(settings.data).suffix == ".npz":  # the run can then be opened from any directory
+            settings = replace(settings, data=str(Path(settings.data).expanduser().resolve()))
         run = cls(folder, settings, progress)
         write_text(folder / "config.yaml", settings.to_yaml())
         write_text(folder / "versions.yaml", yaml.safe_dump(_versions()))
