@@ -135,7 +135,16 @@ class RunSettings:
         check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
 
     def cohort(self) -> Cohort:
-        """Load the data set."""
+        """Load the data set.
+
+        Raises
+        ------
+        SettingsError: if the preset leaves it to the user and none was given.
+        """
+        if not self.data:
+            raise SettingsError(
+                f"preset '{self.preset}' is for a data set of its own: give the file with --data FILE.npz."
+            )
         return load(self.data, labels=self.labels, normal=self.normal, patient=self.patient)
 
     def env_arguments(self) -> dict[str, Any]:
@@ -226,7 +235,7 @@ def preset(name: str, agent: str = "reinforce", env: str = "SelectiveLabel-v0", 
     if name not in known:
         raise SettingsError(unknown("preset", name, known))
     values = dict(known[name])
-    if data is not None and values.get("data", data) != data:
+    if data is not None and values.get("data") not in ("", None, data):
         values = {n: v for n, v in values.items() if n not in OF_THE_DATA}
     if data is not None:
         values["data"] = data

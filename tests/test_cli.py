@@ -210,6 +210,12 @@ def test_bad_input_is_one_line_before_any_training(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_preset_without_its_data_asks_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--preset", "kather", "--runs", str(tmp_path / "runs")]) == 2
+    assert "preset 'kather' is for a data set of its own: give the file with --data" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_bad_arrays_end_before_training(tmp_path: Path, cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
     features = cohort.embedded().copy()
     features[7, 3] = np.nan
