@@ -187,7 +187,10 @@ class RunSettings:
             if name not in known:
                 raise SettingsError(f"{where}: {unknown('setting', str(name), known)}")
             clean[name] = _typed(value, known[name].default, f"{where}: {name}")
-        return cls(**clean)
+        try:
+            return cls(**clean)
+        except TypeError as error:  # an entry of a list, or a value whose default is None
+            raise SettingsError(f"{where}: a value has the wrong type ({error}).") from None
 
 
 def _typed(value: Any, default: Any, where: str) -> Any:

@@ -88,6 +88,8 @@ def test_unknown_names_get_the_closest_match(arguments: tuple[str, ...], message
         ({"updates": 0}, "updates=0 must be at least 1"),
         ({"k": 300}, "k=300 images cannot be chosen from a pool of 200"),
         ({"eval_k": [201]}, "eval_k: 201 images cannot be chosen from a pool of 200"),
+        ({"eval_k": ["ten"]}, "a value has the wrong type"),
+        ({"val_pool": "small"}, "a value has the wrong type"),
         ({"lr_start": 1.5}, "cannot change at 1.5 of the training"),
         ({"seed": -1}, "seed=-1"),
         ({"predictor": "prototyp"}, "Did you mean 'prototype'"),

@@ -27,6 +27,7 @@ from activelabel.agents.selection import SelectionRule, WithoutReplacement, With
 from activelabel.data import Standardizer
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env, score_selections
+from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
 
@@ -314,8 +315,7 @@ class Reinforce(BaseAlgorithm):
             logits = self.policy(tensors)
         chosen = {}
         for k in ks:
-            if not 1 <= k <= logits.shape[-1]:
-                raise SettingsError(f"k={k} images cannot be chosen from a pool of {logits.shape[-1]}.")
+            check_k(k, logits.shape[-1])
             best = (
                 self.rule.best(logits, k) if deterministic else self.rule.sample(logits, k, 1, self._predict_rng)[:, 0]
             )

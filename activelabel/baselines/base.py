@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import IntArray
+from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError
 from activelabel.seeding import stream
 
@@ -74,8 +75,7 @@ class Baseline(ABC):
         if not batched:
             pool, clinical = pool[None], clinical[None]
         for k in ks:
-            if not 1 <= k <= pool.shape[1]:
-                raise SettingsError(f"k={k} images cannot be chosen from a pool of {pool.shape[1]}.")
+            check_k(k, pool.shape[1])
         chosen = [self.choose(p, c, ks) for p, c in zip(pool, clinical, strict=True)]
         stacked = {k: np.stack([each[k] for each in chosen]).astype(np.int64) for k in ks}
         return stacked if batched else {k: indices[0] for k, indices in stacked.items()}

@@ -70,10 +70,7 @@ class SelectiveLabelSettings:
         for name in ("conditions", "held_out"):
             if isinstance(getattr(self, name), str):
                 raise SettingsError(f"{name}='{getattr(self, name)}' is one text; give a list of names.")
-        if self.k > self.pool:
-            raise SettingsError(
-                f"k={self.k} images cannot be chosen from a pool of {self.pool}; lower k or raise pool."
-            )
+        check_k(self.k, self.pool)
         if self.duplicates not in DUPLICATES:
             raise SettingsError(unknown("treatment of duplicates", self.duplicates, DUPLICATES))
         if isinstance(self.fractions, str) and self.fractions != "published":
@@ -140,14 +137,10 @@ class SelectiveLabelEngine:
         self.settings = settings
         self.device = resolve_device(device)
         raw = self.cohort.embedded()
-        fractions = settings.fractions
-        published = isinstance(fractions, str)
-        self.splits = split_cohort(
-            self.cohort,
-            (0.7, 0.15, 0.15) if isinstance(fractions, str) else fractions,
-            seed=settings.split_seed,
-            published=published,
-        )
+        if isinstance(settings.fractions, str):
+            self.splits = split_cohort(self.cohort, published=True)
+        else:
+            self.splits = split_cohort(self.cohort, settings.fractions, seed=settings.split_seed)
         self.sampler = self._make_sampler()
         if standardizer is None:
             fit = settings.standardize
@@ -285,6 +278,17 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def check_k(k: int, pool: int) -> None:
+    """Check that K images can be chosen.
+
+    Raises
+    ------
+    SettingsError: if K is not 1 to the size of the pool.
+    """
+    if not 1 <= k <= pool:
+        raise SettingsError(f"k={k} images cannot be chosen from a pool of {pool}; choose k from 1 to {pool}.")
 
 
 def check_selections(selections: IntArray, batch: int, pool: int) -> IntArray:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from activelabel.data.cohort import IntArray
 from activelabel.envs import SelectiveLabelEngine
+from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError
 
 Advance = Callable[[int], None]
@@ -62,8 +63,7 @@ def play(
     SettingsError: if K exceeds the pool, or what comes back is not ``(B, K)`` indices.
     """
     for k in ks:
-        if not 1 <= k <= engine.settings.pool:
-            raise SettingsError(f"k={k} images cannot be chosen from a pool of {engine.settings.pool}.")
+        check_k(k, engine.settings.pool)
     rewards: dict[int, list[NDArray[np.float64]]] = {k: [] for k in ks}
     one_class: dict[int, list[NDArray[np.bool_]]] = {k: [] for k in ks}
     for start in range(0, n_tasks, batch):

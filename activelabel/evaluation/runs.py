@@ -18,6 +18,7 @@ from activelabel.agents import AGENTS, Reinforce
 from activelabel.baselines import BASELINES
 from activelabel.data import Standardizer
 from activelabel.envs import SelectiveLabelVectorEnv
+from activelabel.envs.selective_engine import check_k
 from activelabel.errors import CheckpointError, SettingsError, unknown
 from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.report import Report, build_report
@@ -163,8 +164,7 @@ class Run:
         if n_tasks < 1:
             raise SettingsError(f"{n_tasks} test tasks; it must be at least 1.")
         for k in ks:
-            if not 1 <= k <= s.pool:
-                raise SettingsError(f"k={k} images cannot be chosen from a pool of {s.pool}.")
+            check_k(k, s.pool)
         strategies = self._strategies(s.against if against is None else against)
         total = n_tasks * len(strategies) * len(self.test)
         results = {}
