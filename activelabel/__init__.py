@@ -5,7 +5,7 @@ Importing the package registers the environments::
     import gymnasium as gym
     import activelabel
 
-    env = gym.make("SelectiveLabel-v0")
+    env = gym.make("ActiveLabel-v0")
     envs = gym.make_vec("SelectiveLabel-v0", num_envs=64)
 """
 
@@ -21,12 +21,13 @@ __all__ = ["Cohort", "__version__", "load", "register_envs"]
 
 def register_envs() -> None:
     """Register the environments with Gymnasium; calling it again changes nothing."""
-    if "SelectiveLabel-v0" not in registry:
-        register(
-            id="SelectiveLabel-v0",
-            entry_point="activelabel.envs.selective:SelectiveLabelEnv",
-            vector_entry_point="activelabel.envs.selective:SelectiveLabelVectorEnv",
-        )
+    for name, module in (("SelectiveLabel", "selective"), ("ActiveLabel", "active")):
+        if f"{name}-v0" not in registry:
+            register(
+                id=f"{name}-v0",
+                entry_point=f"activelabel.envs.{module}:{name}Env",
+                vector_entry_point=f"activelabel.envs.{module}:{name}VectorEnv",
+            )
 
 
 register_envs()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,21 +74,37 @@ def split_cohort(
     else:
         if len(fractions) != 3 or not min(fractions) > 0 or not abs(sum(fractions) - 1) <= 1e-6:
             raise SettingsError(f"fractions {fractions} must be three positive numbers that sum to 1.")
-        patients = np.arange(n) if cohort.patient is None else cohort.patient
-        _, group = np.unique(patients, return_inverse=True)
-        order = stream(seed, "split").permutation(int(group.max()) + 1)
-        # A patient falls where the middle of its images falls when all are laid out in the shuffled order.
-        sizes = np.bincount(group)[order]
-        middle = (np.cumsum(sizes) - sizes / 2) / n
-        side_of_patient = np.empty(len(order), dtype=np.int64)
-        side_of_patient[order] = np.searchsorted(np.cumsum(fractions[:2]), middle, side="right")
-        parts = {name: np.flatnonzero(side_of_patient[group] == index) for index, name in enumerate(SPLITS)}
+        side = divide(np.arange(n) if cohort.patient is None else cohort.patient, fractions, stream(seed, "split"))
+        parts = {name: np.flatnonzero(side == index) for index, name in enumerate(SPLITS)}
     for name in SPLITS:
         if not len(parts[name]):
             raise DataError(f"{cohort.source.name}: the {name} part has no images ({n} in all).")
     splits = Splits(**parts)
     report_duplicates(cohort, splits)
     return splits
+
+
+def divide(groups: NDArray[Any], fractions: Sequence[float], rng: np.random.Generator) -> IntArray:
+    """Divide images into parts so that no group's images stand in two of them.
+
+    Parameters
+    ----------
+    groups: ``(n,)``, such as the patient of each image.
+    fractions: shares of the parts; they sum to 1.
+    rng: shuffles the groups.
+
+    Returns
+    -------
+    int64 ``(n,)``, the number of the part of each image.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    order = rng.permutation(int(group.max()) + 1)
+    # A group falls where the middle of its images falls when all are laid out in the shuffled order.
+    sizes = np.bincount(group)[order]
+    middle = (np.cumsum(sizes) - sizes / 2) / len(group)
+    part_of_group = np.empty(len(order), dtype=np.int64)
+    part_of_group[order] = np.searchsorted(np.cumsum(fractions[:-1]), middle, side="right")
+    return part_of_group[group]
 
 
 def report_duplicates(cohort: Cohort, splits: Splits) -> int:

@@ -1,15 +1,30 @@
 """How labelling is played: the environments, their engines and predictors."""
 
+from activelabel.envs.active import ActiveLabelEnv, ActiveLabelVectorEnv
+from activelabel.envs.active_engine import ActiveLabelEngine, ActiveLabelSettings
+from activelabel.envs.learners import LEARNERS, Learner, Model, SklearnLearner
+from activelabel.envs.metrics import METRICS
 from activelabel.envs.predictors import PREDICTORS, auroc
+from activelabel.envs.running import RunningEpisodes
 from activelabel.envs.selective import SelectiveLabelEnv, SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import Outcome, SelectiveLabelEngine, SelectiveLabelSettings
 
 __all__ = [
+    "LEARNERS",
+    "METRICS",
     "PREDICTORS",
+    "ActiveLabelEngine",
+    "ActiveLabelEnv",
+    "ActiveLabelSettings",
+    "ActiveLabelVectorEnv",
+    "Learner",
+    "Model",
     "Outcome",
+    "RunningEpisodes",
     "SelectiveLabelEngine",
     "SelectiveLabelEnv",
     "SelectiveLabelSettings",
     "SelectiveLabelVectorEnv",
+    "SklearnLearner",
     "auroc",
 ]

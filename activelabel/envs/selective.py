@@ -9,18 +9,24 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict, MultiDiscrete
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from activelabel.data import Cohort, Standardizer, TaskBatch
-from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.data.cohort import IntArray
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
+from activelabel.envs.shared import (
+    Info,
+    Observation,
+    chosen_numbers,
+    first,
+    masked,
+    next_generators,
+    reset_mask,
+    restored_generators,
+)
 from activelabel.errors import SettingsError
-
-Observation = dict[str, FloatArray]
-Info = dict[str, Any]
 
 
 def _spaces(engine: SelectiveLabelEngine) -> tuple[Dict, MultiDiscrete]:
@@ -117,7 +123,7 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         chosen = (options or {}).get("task")
         self._tasks = self.engine.tasks([_draw(self.engine, self.np_random) if chosen is None else int(chosen)])
         self._over = False
-        return self._observe(), _first(self.engine.task_info(self._tasks))
+        return self._observe(), first(self.engine.task_info(self._tasks))
 
     def _observe(self) -> Observation:
         return {name: array[0] for name, array in self.engine.observe(_begun(self._tasks)).items()}
@@ -136,7 +142,7 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         action = _check_actions(np.asarray(action)[None], (1, self.engine.settings.k))
         reward, info = self.engine.play(tasks, action)
         self._over = True
-        return self._observe(), float(reward[0]), True, False, _first(info)
+        return self._observe(), float(reward[0]), True, False, first(info)
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
         """Return the rewards ``(M,)`` of selections ``(M, K)`` of the current task, for any K; the episode goes on."""
@@ -162,11 +168,6 @@ def _begun(tasks: TaskBatch | None) -> TaskBatch:
     if tasks is None:
         raise RuntimeError("SelectiveLabel-v0: call reset() first.")
     return tasks
-
-
-def _first(info: dict[str, NDArray[Any]]) -> Info:
-    """Return the info of the first task, scalars as Python's own types."""
-    return {k: v[0] if v.ndim > 1 or v.dtype == object else v[0].item() for k, v in info.items()}
 
 
 def _check_actions(actions: NDArray[Any], shape: tuple[int, int]) -> IntArray:
@@ -241,34 +242,13 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             others as they are.
         """
         options = options or {}
-        self._seed(seed)
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise SettingsError(f"reset_mask must be bool ({self.num_envs},), got {mask.dtype} {mask.shape}.")
-        self._next_tasks(mask, options.get("task"))
-        return self._observe(), _masked(self.engine.task_info(_begun(self._tasks)), mask)
+        self._rngs = next_generators(self._rngs, seed, self.num_envs)
+        mask = reset_mask(options, self.num_envs)
+        self._next_tasks(mask, chosen_numbers(options, "task", self.num_envs))
+        return self._observe(), masked(self.engine.task_info(_begun(self._tasks)), mask)
 
-    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
-        """Make new generators where a seed is given, and where there are none yet."""
-        if seed is None or isinstance(seed, (int, np.integer)):
-            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise SettingsError(f"{len(seeds)} seeds for {self.num_envs} environments.")
-        old: list[np.random.Generator | None] = [*self._rngs] or [None] * self.num_envs
-        self._rngs = [
-            rng if s is None and rng is not None else seeding.np_random(s)[0] for s, rng in zip(seeds, old, strict=True)
-        ]
-
-    def _next_tasks(self, mask: NDArray[np.bool_], chosen: Any = None) -> None:
-        if chosen is None:
-            drawn = [_draw(self.engine, self._rngs[i]) for i in np.flatnonzero(mask)]
-        else:
-            chosen = np.asarray(chosen)
-            if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
-                raise SettingsError(f"task must be {self.num_envs} integers, got {chosen.dtype} {chosen.shape}.")
-            drawn = chosen[mask]
+    def _next_tasks(self, mask: NDArray[np.bool_], chosen: IntArray | None = None) -> None:
+        drawn = [_draw(self.engine, self._rngs[i]) for i in np.flatnonzero(mask)] if chosen is None else chosen[mask]
         index = np.zeros(self.num_envs, dtype=np.int64) if self._tasks is None else self._tasks.index.copy()
         index[mask] = drawn
         self._tasks = self.engine.tasks(index)
@@ -295,18 +275,18 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
                 raise RuntimeError("SelectiveLabel-v0: an episode is one step long; reset the environments that ended.")
             self._next_tasks(everyone)
             idle = np.zeros(self.num_envs, dtype=np.bool_)
-            info = _masked(self.engine.task_info(_begun(self._tasks)), everyone)
+            info = masked(self.engine.task_info(_begun(self._tasks)), everyone)
             return self._observe(), np.zeros(self.num_envs), idle, idle.copy(), info
         actions = _check_actions(np.asarray(actions), (self.num_envs, self.engine.settings.k))
         reward, arrays = self.engine.play(tasks, actions)
-        info = _masked(arrays, everyone)
+        info = masked(arrays, everyone)
         self._over[:] = True
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             # Labelling changes nothing that is observed: the final observation is the one that was acted on.
             final = np.empty(self.num_envs, dtype=object)
             final[:] = [{name: array[i] for name, array in self._last.items()} for i in range(self.num_envs)]
             self._next_tasks(everyone)
-            following = _masked({**self.engine.task_info(_begun(self._tasks)), "final_obs": final}, everyone)
+            following = masked({**self.engine.task_info(_begun(self._tasks)), "final_obs": final}, everyone)
             info = {**following, "final_info": info, "_final_info": everyone.copy()}
         return self._observe(), reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
 
@@ -326,16 +306,7 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         ------
         SettingsError: if the state is of another number of environments.
         """
-        if len(state["rng"]) != self.num_envs:
-            raise SettingsError(f"the saved state is of {len(state['rng'])} environments, this is {self.num_envs}.")
-        self._rngs = [seeding.np_random(0)[0] for _ in state["rng"]]
-        for rng, saved in zip(self._rngs, state["rng"], strict=True):
-            rng.bit_generator.state = saved
+        self._rngs = restored_generators(state["rng"], self.num_envs)
         self._over = np.asarray(state["over"], dtype=np.bool_)
         self._tasks = self.engine.tasks(state["task"])
         return self._observe()
-
-
-def _masked(info: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> Info:
-    """Return a vector info: each array with its ``_name`` mask, as Gymnasium defines it."""
-    return {**info, **{f"_{name}": mask.copy() for name in info}}

@@ -1,0 +1,292 @@
+"""The classifiers that an episode trains, behind one small protocol, for many episodes at once."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from activelabel.errors import SettingsError, unknown
+
+
+class Model(Protocol):
+    """Fitted classifiers of ``B`` episodes."""
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Return class probabilities ``(B, n, C)`` of images ``(n, d)`` shared by all, or ``(B, n, d)``."""
+
+
+class Learner(Protocol):
+    """What trains a classifier on labelled images.
+
+    A learner of your own needs this one method; see :class:`SklearnLearner` for one that wraps any scikit-learn
+    classifier.
+    """
+
+    def fit(self, x: Tensor, y: Tensor, weight: Tensor, n_classes: int, previous: Tensor | None) -> Model:
+        """Fit one classifier an episode.
+
+        Parameters
+        ----------
+        x: float32 ``(B, L, d)``, the labelled images, in the order in which they were labelled.
+        y: int64 ``(B, L)``, their classes, 0 to ``n_classes - 1``.
+        weight: float32 ``(B, L)``, 1, or 0 for a place that holds no image: nothing of it may have an effect.
+        n_classes: how many classes there are; all of them are among the labelled images.
+        previous: what the last model of the same episodes had as ``warm``, padded with zeros; None at the start of an
+            episode and for learners whose models have no ``warm``.
+        """
+
+
+class LinearModel:
+    """Linear classifiers.
+
+    Parameters
+    ----------
+    weight: float32 ``(B, C, d)``.
+    bias: float32 ``(B, C)``.
+    warm: what the next fit can start from, ``(B, C, L + 1)``.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, warm: Tensor | None = None) -> None:
+        self.weight, self.bias, self.warm = weight, bias, warm
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """See :class:`Model`."""
+        batch, classes, dim = self.weight.shape
+        if x.ndim == 3:
+            logits = self.weight @ x.transpose(1, 2)
+        else:
+            logits = shared_product(self.weight.reshape(batch * classes, dim), x).reshape(batch, classes, len(x))
+        return softmax(logits + self.bias[:, :, None]).transpose(1, 2)
+
+
+_ROWS = 64
+
+
+def shared_product(rows: Tensor, x: Tensor) -> Tensor:
+    """Return ``rows @ x.T``, ``(r, n)``, alike to the last bit however many rows there are.
+
+    The linear algebra library takes other routes, which round otherwise, for products of other sizes; so it is always
+    given 64 rows.
+    """
+    n = len(rows)
+    padded = rows.new_zeros(-(-n // _ROWS) * _ROWS, rows.shape[1])
+    padded[:n] = rows
+    out = rows.new_empty(len(padded), len(x))
+    for start in range(0, len(padded), _ROWS):
+        torch.mm(padded[start : start + _ROWS], x.T, out=out[start : start + _ROWS])
+    return out[:n]
+
+
+_BLOCK = 32_768
+
+
+class Exponentials:
+    """``exp(logits - max)`` over dimension 1 of ``(B, C, n)``, alike to the last bit however large B is.
+
+    torch computes the exponentials of most elements in vectors and of the last few of a thread's share one by one, and
+    the two round differently: which elements those are depends on B. So they are computed in blocks that one thread
+    takes, filled up to whole vectors.
+
+    Parameters
+    ----------
+    like: gives the shape, dtype and device.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        n = like.numel()
+        flat = like.new_zeros(-(-n // 64) * 64)
+        self.values = flat[:n].view(like.shape)
+        """Put the logits here."""
+        self._blocks = flat.split(_BLOCK) if like.device.type == "cpu" else (flat,)
+
+    def compute(self) -> Tensor:
+        """Turn the logits in ``values`` into exponentials, in place; returns their sum over dimension 1."""
+        self.values.sub_(self.values.amax(dim=1, keepdim=True))
+        for block in self._blocks:
+            block.exp_()
+        return self.values.sum(dim=1, keepdim=True)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Return the softmax over dimension 1 of ``(B, C, n)``."""
+    exponentials = Exponentials(logits)
+    exponentials.values.copy_(logits)
+    return exponentials.values.div_(exponentials.compute())
+
+
+class SoftmaxHead:
+    """A linear layer with softmax on frozen features, trained by full-batch gradient descent (§4.1, §4.2).
+
+    It minimises ``mean cross-entropy + ||W||^2 / (2 c L)`` from zero, with Nesterov's momentum and the step that the
+    curvature allows, for a fixed number of epochs; the bias is not regularised. From zero, every iterate is a
+    combination of the labelled images, so the descent runs on their ``L x L`` inner products, whatever ``d`` is.
+
+    Parameters
+    ----------
+    c: inverse strength of the regularisation, as scikit-learn's ``C``.
+    epochs: passes over the labelled images.
+    warm: start from the last model of the episode instead of from zero.
+    """
+
+    def __init__(self, c: float = 30.0, epochs: int = 200, warm: bool = False) -> None:
+        if not c > 0 or epochs < 1:
+            raise SettingsError(f"c={c} must be positive and epochs={epochs} at least 1.")
+        self.c, self.epochs, self.warm = c, epochs, warm
+
+    def fit(self, x: Tensor, y: Tensor, weight: Tensor, n_classes: int, previous: Tensor | None) -> LinearModel:
+        """See :class:`Learner`."""
+        return descend(x, y, weight, n_classes, self.c, self.epochs, previous if self.warm else None)
+
+
+class LogisticRegression:
+    """Logistic regression to convergence: scikit-learn's ``LogisticRegression(C=c)``, for many episodes at once.
+
+    Parameters
+    ----------
+    c: inverse strength of the regularisation for features of unit variance each (the engine's have unit mean squared
+        norm), so that the default is scikit-learn's default on standardised data, as LAL-RL uses it.
+    max_iter: steps of the descent.
+    """
+
+    warm = False
+
+    def __init__(self, c: float = 1.0, max_iter: int = 1000) -> None:
+        if not c > 0 or max_iter < 1:
+            raise SettingsError(f"c={c} must be positive and max_iter={max_iter} at least 1.")
+        self.c, self.max_iter = c, max_iter
+
+    def fit(self, x: Tensor, y: Tensor, weight: Tensor, n_classes: int, previous: Tensor | None) -> LinearModel:
+        """See :class:`Learner`."""
+        # Two weight vectors share the penalty of scikit-learn's one.
+        c = self.c * x.shape[-1] / (2 if n_classes == 2 else 1)
+        return descend(x, y, weight, n_classes, c, self.max_iter, None)
+
+
+def descend(
+    x: Tensor, y: Tensor, weight: Tensor, n_classes: int, c: float, epochs: int, previous: Tensor | None
+) -> LinearModel:
+    """Fit softmax classifiers; see :class:`SoftmaxHead` and :class:`Learner` for the arguments.
+
+    ``W = A X``: with ``P`` the predicted probabilities and ``n`` labelled images, the gradient of ``A`` is
+    ``(P - Y) / n + A / (c n)``.
+    """
+    batch, images, _ = x.shape
+    x = x * weight[:, :, None]
+    gram = x @ x.transpose(1, 2)
+    n = weight.sum(dim=1)[:, None, None]
+    share = weight[:, None, :] / n
+    target = one_hot(y, n_classes).transpose(1, 2).to(x.dtype)
+    decay = 1 / (c * n)
+    # The loss curves at most half as much as the inner products, whose largest eigenvalue is below their norm.
+    largest = (gram + weight[:, :, None] * weight[:, None, :]).flatten(1).norm(dim=1)[:, None, None] / n
+    step = 1 / (0.5 * largest + decay)
+    keep, pull = 1 - step * decay, step * share
+    root = (step * decay).sqrt()
+    limit = (1 - root) / (1 + root)  # more momentum than this only swings on a loss that is so strongly convex
+    if previous is None:
+        a, bias = x.new_zeros(batch, n_classes, images), x.new_zeros(batch, n_classes, 1)
+    else:
+        a, bias = previous[:, :, :images], previous[:, :, -1:]
+    ahead, ahead_bias = a, bias
+    exponentials, pulled = Exponentials(a), target * pull
+    error = exponentials.values
+    for epoch in range(epochs):
+        torch.bmm(ahead, gram, out=error)
+        error.add_(ahead_bias)
+        total = exponentials.compute()
+        error.mul_(pull / total).sub_(pulled)
+        new, new_bias = (ahead * keep).sub_(error), ahead_bias - error.sum(dim=2, keepdim=True)
+        momentum = limit.clamp(max=epoch / (epoch + 3))
+        ahead = (new - a).mul_(momentum).add_(new)
+        ahead_bias = (new_bias - bias).mul_(momentum).add_(new_bias)
+        a, bias = new, new_bias
+    return LinearModel(a @ x, bias[:, :, 0], torch.cat([a, bias], dim=2))
+
+
+class SklearnLearner:
+    """Any scikit-learn classifier with ``predict_proba``, fitted in a loop over episodes.
+
+    Parameters
+    ----------
+    estimator: it is cloned for every fit.
+    """
+
+    warm = False
+
+    def __init__(self, estimator: Any) -> None:
+        if not hasattr(estimator, "predict_proba"):
+            raise SettingsError(f"{estimator!r} has no predict_proba; give a classifier that has.")
+        self.estimator = estimator
+
+    def fit(self, x: Tensor, y: Tensor, weight: Tensor, n_classes: int, previous: Tensor | None) -> SklearnModel:
+        """See :class:`Learner`."""
+        from sklearn.base import clone
+
+        fitted = []
+        for images, classes, there in zip(x.cpu().numpy(), y.cpu().numpy(), weight.cpu().numpy() > 0, strict=True):
+            fitted.append(clone(self.estimator).fit(images[there], classes[there]))
+        return SklearnModel(fitted, n_classes)
+
+
+class SklearnModel:
+    """One fitted scikit-learn classifier an episode."""
+
+    def __init__(self, fitted: list[Any], n_classes: int) -> None:
+        self.fitted, self.n_classes = fitted, n_classes
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """See :class:`Model`."""
+        images = x.cpu().numpy()
+        out = np.zeros((len(self.fitted), images.shape[-2], self.n_classes), np.float32)
+        for i, estimator in enumerate(self.fitted):
+            out[i][:, estimator.classes_] = estimator.predict_proba(images if x.ndim == 2 else images[i])
+        return torch.from_numpy(out).to(x.device)
+
+
+LEARNERS: dict[str, type[SoftmaxHead] | type[LogisticRegression]] = {
+    "softmax": SoftmaxHead,
+    "logistic": LogisticRegression,
+}
+"""The learners by name."""
+
+
+def make_learner(learner: str | Learner, **arguments: Any) -> Learner:
+    """Return a learner by name, or the given one.
+
+    Raises
+    ------
+    SettingsError: if the name is unknown, an argument is, or the object has no ``fit``.
+    """
+    if not isinstance(learner, str):
+        if not callable(getattr(learner, "fit", None)):
+            raise SettingsError(f"learner={learner!r} has no fit(x, y, weight, n_classes, previous).")
+        if arguments:
+            raise SettingsError(f"learner arguments {arguments} go with a name, not with an object.")
+        return learner
+    if learner not in LEARNERS:
+        raise SettingsError(unknown("learner", learner, LEARNERS))
+    try:
+        return LEARNERS[learner](**arguments)
+    except TypeError as error:
+        raise SettingsError(f"learner '{learner}': {error}.") from None
+
+
+def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -> Tensor:
+    """Return what a model predicted, float32.
+
+    Raises
+    ------
+    SettingsError: if it is not a tensor of that shape, or has values that are not finite.
+    """
+    name = type(learner).__name__
+    if not isinstance(probabilities, Tensor) or tuple(probabilities.shape) != shape:
+        found = tuple(probabilities.shape) if hasattr(probabilities, "shape") else type(probabilities).__name__
+        raise SettingsError(f"learner {name}: predict_proba must return a tensor {shape}, got {found}.")
+    probabilities = probabilities.float()
+    if not bool(torch.isfinite(probabilities).all()):
+        raise SettingsError(f"learner {name}: predict_proba returned values that are NaN or infinite.")
+    return probabilities

@@ -1,0 +1,387 @@
+"""Episodes of ``ActiveLabel-v0`` while they run, ``B`` at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from activelabel.data.cohort import IntArray
+from activelabel.envs.active_engine import ActiveLabelEngine
+from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates
+from activelabel.envs.learners import checked, shared_product
+from activelabel.envs.metrics import METRICS
+from activelabel.envs.selective_engine import first_occurrences
+from activelabel.errors import SettingsError
+from activelabel.seeding import stream
+
+_REFERENCES = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What a step of ``B`` episodes gave.
+
+    Parameters
+    ----------
+    reward: float64 ``(B,)``.
+    over: bool ``(B,)``, whether the episode has ended.
+    ids: int64 ``(B, N)``, rows of the cohort that were labelled, -1 where an index was no new image.
+    labels: int64 ``(B, N)``, their classes, -1 likewise.
+    """
+
+    reward: NDArray[np.float64]
+    over: NDArray[np.bool_]
+    ids: IntArray
+    labels: IntArray
+
+
+class RunningEpisodes:
+    """``B`` episodes: what is labelled, the classifiers, and the running sums of distances.
+
+    Every episode's numbers depend on itself alone, whatever others run beside it.
+
+    Parameters
+    ----------
+    engine: the data.
+    n: how many episodes, B.
+    """
+
+    def __init__(self, engine: ActiveLabelEngine, n: int) -> None:
+        self.engine = e = engine
+        self.n = n
+        self.index = np.zeros(n, dtype=np.int64)
+        self.spent = np.zeros(n, dtype=np.int64)
+        self.over = np.ones(n, dtype=np.bool_)
+        self.quality = np.zeros(n)
+        self.pool = self._zeros(e.pool, dtype=torch.int64)
+        self.labelled = self._zeros(e.pool, dtype=torch.bool)
+        self.slots = self._zeros(e.n_labels, dtype=torch.int64)
+        self.classes = self._zeros(e.n_labels, dtype=torch.int64)
+        self.weight = self._zeros(e.n_labels)
+        self.sum_labelled, self.sum_unlabelled, self.nearest = (self._zeros(e.pool) for _ in range(3))
+        self.state = self._zeros(e.settings.state_images, e.n_classes)
+        self.offered = self._zeros(e.m, dtype=torch.int64)
+        self.mask = self._zeros(e.m, dtype=torch.bool)
+        self.probabilities = self._zeros(e.m, e.n_classes)
+        self.warm: Tensor | None = None
+        self.actions: list[list[list[int]]] = [[] for _ in range(n)]
+        self.curves: list[list[tuple[int, float, float]]] = [[] for _ in range(n)]
+        self._target = e.target() if e.settings.reward == "target" else None
+        self._all_sums: Tensor | None = None
+
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(self.n, *shape, dtype=dtype, device=self.engine.device)
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    def begin(self, which: IntArray, index: Sequence[int] | IntArray) -> None:
+        """Start episodes.
+
+        Parameters
+        ----------
+        which: int64 ``(b,)``, the places to start them in.
+        index: their numbers, ``(b,)``.
+        """
+        if not len(which):
+            return
+        e, at = self.engine, self._places(which)
+        drawn = e.sampler.batch(index)
+        self.index[which], self.spent[which], self.over[which] = drawn.index, 0, False
+        self.pool[at] = torch.from_numpy(drawn.pool).to(e.device)
+        self.labelled[at], self.weight[at], self.sum_labelled[at] = False, 0, 0
+        self.slots[at], self.nearest[at] = 0, float("inf")
+        self.sum_unlabelled[at] = self._pool_sums(self.pool[at])
+        for i in which:
+            self.actions[i], self.curves[i] = [], []
+        if self.warm is not None:
+            self.warm[at] = 0
+        initial = torch.from_numpy(drawn.initial).to(e.device)
+        self._add(at, initial, torch.ones_like(initial, dtype=torch.bool), 0)
+        self._refresh(which, fresh=True)
+
+    def _places(self, which: IntArray) -> Tensor:
+        return torch.from_numpy(np.asarray(which)).to(self.engine.device)
+
+    def _pool_sums(self, pool: Tensor) -> Tensor:
+        """Return ``(b, P)``: for each image of each pool the sum of distances to the pool's images.
+
+        Over at most 4096 of them, scaled up: a larger pool is sampled.
+        """
+        e, size = self.engine, pool.shape[1]
+        if size == len(e.points):  # every episode has the whole part, in an order of its own
+            if self._all_sums is None:
+                self._all_sums = self._sums(torch.arange(size, device=e.device))
+            return self._all_sums[pool]
+        return torch.stack([self._sums(rows) for rows in pool])
+
+    def _sums(self, rows: Tensor) -> Tensor:
+        e = self.engine
+        points, norms = e.points[rows], e.norms[rows]
+        every = max(1, -(-len(rows) // _REFERENCES))
+        reference, reference_norms = points[::every], norms[::every]
+        sums = []
+        for part in torch.arange(len(rows), device=e.device).split(1024):
+            products = points[part] @ reference.T
+            sums.append(e.distances(products, norms[part][:, None], reference_norms[None, :]).sum(dim=1))
+        return torch.cat(sums) * (len(rows) / len(reference))
+
+    # -- labelling ----------------------------------------------------------------------------------------------------
+
+    def label(self, actions: IntArray) -> StepResult:
+        """Label candidates in every episode that is not over, and train again.
+
+        Parameters
+        ----------
+        actions: int64 ``(B, N)``, indices into the candidates; the rows of episodes that are over have no effect.
+
+        Raises
+        ------
+        SettingsError: if the shape is wrong or an index is not one of a candidate.
+        """
+        e, s = self.engine, self.engine.settings
+        actions = check_actions(actions, (self.n, s.batch), e.m)
+        running = np.flatnonzero(~self.over)
+        at = self._places(running)
+        chosen = torch.from_numpy(actions[running]).to(e.device)
+        left = s.budget - self.spent[running]
+        counted = torch.arange(s.batch, device=e.device)[None, :] < self._places(left)[:, None]
+        new = counted & self.mask[at].gather(1, chosen) & first_occurrences(chosen)
+        slots = self.offered[at].gather(1, chosen)
+        for spent in np.unique(self.spent[running]):
+            group = self._places(np.flatnonzero(self.spent[running] == spent))
+            width = min(s.batch, s.budget - int(spent))
+            self._add(at[group], slots[group, :width], new[group, :width], e.n_initial + int(spent))
+        self.spent[running] += np.minimum(s.batch, left)
+        for i in running:
+            self.actions[i].append(actions[i].tolist())
+        before = self.quality.copy()
+        self._refresh(running)
+        reward = np.zeros(self.n)
+        if self._target is None:
+            reward[running] = (self.quality - before)[running]
+            self.over[running] = self.spent[running] >= s.budget
+        else:
+            reward[running] = -1.0
+            reached = self.quality[running] >= self._target
+            self.over[running] = reached | (self.spent[running] >= s.budget)
+        rows = e.sampler.rows["pool"][self.pool[at].gather(1, slots).cpu().numpy()]
+        classes = e.y["pool"][self.pool[at].gather(1, slots)].cpu().numpy()
+        ids, labels = (np.full((self.n, s.batch), -1, dtype=np.int64) for _ in range(2))
+        there = new.cpu().numpy()
+        ids[running], labels[running] = np.where(there, rows, -1), np.where(there, classes, -1)
+        return StepResult(reward, self.over.copy(), ids, labels)
+
+    def _add(self, at: Tensor, slots: Tensor, new: Tensor, start: int) -> None:
+        """Label ``slots`` ``(b, n)`` of the pools where ``new``, in the places from ``start`` on."""
+        e = self.engine
+        places = slice(start, start + slots.shape[1])
+        positions = self.pool[at].gather(1, slots)
+        self.slots[at, places], self.classes[at, places] = slots, e.y["pool"][positions]
+        self.weight[at, places] = new.float()
+        marked = self.labelled[at].int().scatter_add(1, slots, new.int())
+        self.labelled[at] = marked > 0
+        b, n = slots.shape
+        products = shared_product(e.points[positions.flatten()], e.points).reshape(b, n, -1)
+        own = products.gather(2, self.pool[at][:, None, :].expand(b, n, -1))
+        d = e.distances(own, e.norms[positions][:, :, None], e.norms[self.pool[at]][:, None, :])
+        d.scatter_(2, slots[:, :, None], 0)
+        total = (d * new[:, :, None]).sum(dim=1)
+        self.sum_labelled[at] += total
+        self.sum_unlabelled[at] -= total
+        near = d.masked_fill(~new[:, :, None], float("inf")).amin(dim=1)
+        self.nearest[at] = torch.minimum(self.nearest[at], near)
+
+    def _refresh(self, which: IntArray, fresh: bool = False) -> None:
+        """Train the classifiers of some episodes and take from them all that is needed until the next label."""
+        for spent in np.unique(self.spent[which]):
+            # Only episodes with as many labels go together: sums of another length round otherwise.
+            self._fit(which[self.spent[which] == spent], self.engine.n_initial + int(spent), fresh)
+
+    def _fit(self, which: IntArray, places: int, fresh: bool) -> None:
+        e, at = self.engine, self._places(which)
+        b, c = len(which), e.n_classes
+        positions = self.pool[at].gather(1, self.slots[at, :places])
+        previous = None if fresh or self.warm is None else self.warm[at]
+        model = e.learner.fit(e.x["pool"][positions], self.classes[at, :places], self.weight[at, :places], c, previous)
+        self._keep_warm(model, at)
+        self._offer(which, at)
+        judge = METRICS[e.settings.metric]
+        on = {}
+        for part in ("state", "reward", "test"):
+            x = e.x[part]
+            on[part] = checked(model.predict_proba(x), (b, len(x), c), e.learner)
+        self.state[at] = on["state"]
+        # The test figures go nowhere but into the curve, which is told at the end of the episode.
+        reward, test = (judge(on[part], e.y[part]).cpu().numpy() for part in ("reward", "test"))
+        self.quality[which] = reward
+        for i, on_reward, on_test in zip(which, reward, test, strict=True):
+            self.curves[i].append((int(self.spent[i]), float(on_reward), float(on_test)))
+        offered = self.pool[at].gather(1, self.offered[at])
+        n = len(e.x["pool"])
+        if n <= 4 * e.m:  # one product for all episodes, then each takes its own
+            everywhere = checked(model.predict_proba(e.x["pool"]), (b, n, c), e.learner)
+            self.probabilities[at] = everywhere.gather(1, offered[:, :, None].expand(b, e.m, c))
+        else:
+            self.probabilities[at] = checked(model.predict_proba(e.x["pool"][offered]), (b, e.m, c), e.learner)
+
+    def _keep_warm(self, model: Any, at: Tensor) -> None:
+        warm = getattr(model, "warm", None) if getattr(self.engine.learner, "warm", False) else None
+        if warm is None:
+            return
+        if self.warm is None:
+            self.warm = self._zeros(warm.shape[1], self.engine.n_labels + 1)
+        padded = warm.new_zeros(*warm.shape[:2], self.engine.n_labels + 1)
+        padded[:, :, : warm.shape[2] - 1], padded[:, :, -1] = warm[:, :, :-1], warm[:, :, -1]
+        self.warm[at] = padded
+
+    def _offer(self, which: IntArray, at: Tensor) -> None:
+        """Choose the candidates of the coming step."""
+        e = self.engine
+        if e.m == e.pool:
+            self.offered[at] = torch.arange(e.pool, device=e.device)
+            self.mask[at] = ~self.labelled[at]
+            return
+        labelled = self.labelled[at].cpu().numpy()
+        for i, known in zip(which, labelled, strict=True):
+            free = np.flatnonzero(~known)
+            rng = stream(
+                e.settings.episode_seed, e.settings.split, "candidates", int(self.index[i]), len(self.actions[i])
+            )
+            some = rng.permutation(free)[: e.m]
+            padded = np.zeros(e.m, dtype=np.int64)
+            padded[: len(some)] = some
+            self.offered[i] = torch.from_numpy(padded).to(e.device)
+            self.mask[i] = torch.arange(e.m, device=e.device) < len(some)
+
+    # -- observing ----------------------------------------------------------------------------------------------------
+
+    def candidates(self) -> Candidates:
+        """Return what the features of the present candidates are made of."""
+        e = self.engine
+        n_labelled = self.labelled.sum(dim=1, keepdim=True)
+        share = torch.zeros(self.n, e.n_classes, device=e.device).scatter_add_(1, self.classes, self.weight)
+        return Candidates(
+            self.probabilities,
+            self.sum_labelled.gather(1, self.offered) / n_labelled.clamp(min=1),
+            self.sum_unlabelled.gather(1, self.offered).clamp(min=0) / (e.pool - n_labelled).clamp(min=1),
+            self.nearest.gather(1, self.offered),
+            e.density[self.pool.gather(1, self.offered)],
+            share / n_labelled.clamp(min=1),
+        )
+
+    def observe(self) -> dict[str, NDArray[Any]]:
+        """Return fresh arrays of the observation, each with B first."""
+        e, s = self.engine, self.engine.settings
+        described = self.candidates()
+        parts = [
+            torch.from_numpy((self.spent / s.budget).astype(np.float32))[:, None].to(e.device)
+            if name == PROGRESS
+            else STATES[name](self.state)
+            for name in s.state
+        ]
+        out = {
+            "state": torch.cat(parts, dim=1),
+            "candidates": torch.stack([FEATURES[name](described) for name in s.features], dim=-1),
+            "action_mask": self.mask.to(torch.int8),
+        }
+        extra: dict[str, Callable[[], dict[str, Tensor]]] = {
+            "probabilities": lambda: {"probabilities": self.probabilities},
+            "embeddings": lambda: {"embeddings": e.x["pool"][self.pool.gather(1, self.offered)]},
+            "labelled": self._observe_labelled,
+        }
+        for name in s.observe:
+            out.update(extra[name]())
+        return {name: value.cpu().numpy().copy() for name, value in out.items()}
+
+    def _observe_labelled(self) -> dict[str, Tensor]:
+        x = self.engine.x["pool"][self.pool.gather(1, self.slots)]
+        there = self.weight > 0
+        return {
+            "labelled": torch.where(there[:, :, None], x, 0),
+            "labels": torch.where(there, self.classes, -1),
+        }
+
+    def ids(self) -> IntArray:
+        """Return the cohort's rows of the candidates, int64 ``(B, M)``."""
+        ids: IntArray = self.engine.sampler.rows["pool"][self.pool.gather(1, self.offered).cpu().numpy()]
+        return ids
+
+    def initial_rows(self) -> IntArray:
+        """Return the cohort's rows of the images that the episodes started from, int64 ``(B, I)``."""
+        initial = self.slots[:, : self.engine.n_initial]
+        rows: IntArray = self.engine.sampler.rows["pool"][self.pool.gather(1, initial).cpu().numpy()]
+        return rows
+
+    def try_labels(self, candidates: IntArray) -> NDArray[np.float64]:
+        """Return what the metric on D_R would be with one candidate more, labelled truly; nothing changes.
+
+        Parameters
+        ----------
+        candidates: int64 ``(B, T)``, indices of candidates that are not labelled; the episodes are equally far.
+
+        Returns
+        -------
+        float64 ``(B, T)``.
+        """
+        e, tries = self.engine, candidates.shape[1]
+        places = e.n_initial + int(self.spent[0])
+        extra = self.offered.gather(1, torch.from_numpy(candidates).to(e.device)).reshape(-1, 1)
+        pool = self.pool.repeat_interleave(tries, dim=0)
+        slots = torch.cat([self.slots[:, :places].repeat_interleave(tries, dim=0), extra], dim=1)
+        positions = pool.gather(1, slots)
+        weight = self.weight[:, : places + 1].repeat_interleave(tries, dim=0)
+        weight[:, -1] = 1
+        model = e.learner.fit(e.x["pool"][positions], e.y["pool"][positions], weight, e.n_classes, None)
+        x = e.x["reward"]
+        probabilities = checked(model.predict_proba(x), (len(slots), len(x), e.n_classes), e.learner)
+        quality: NDArray[np.float64] = METRICS[e.settings.metric](probabilities, e.y["reward"]).cpu().numpy()
+        return quality.reshape(self.n, tries)
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs: an episode is its number and what was done in it."""
+        return {"index": self.index.tolist(), "actions": [list(done) for done in self.actions]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Play the saved episodes again up to the moment of :meth:`state_dict`.
+
+        Raises
+        ------
+        SettingsError: if they are of another number of episodes.
+        """
+        if len(saved["index"]) != self.n:
+            raise SettingsError(f"the saved state is of {len(saved['index'])} episodes, this is {self.n}.")
+        self.begin(np.arange(self.n), saved["index"])
+        for step in range(max((len(done) for done in saved["actions"]), default=0)):
+            idle = np.array([len(done) <= step for done in saved["actions"]])
+            held = self.over | idle
+            self.over, before = held, self.over.copy()
+            nothing = [0] * self.engine.settings.batch
+            self.label(np.array([nothing if idle[i] else done[step] for i, done in enumerate(saved["actions"])]))
+            self.over = np.where(held, before, self.over)
+
+
+def check_actions(actions: Any, shape: tuple[int, int], candidates: int) -> IntArray:
+    """Return actions as int64.
+
+    Raises
+    ------
+    SettingsError: if the shape is wrong, they are not integers, or one is not the index of a candidate.
+    """
+    actions = np.asarray(actions)
+    if actions.shape != shape or actions.dtype.kind not in "iu":
+        raise SettingsError(
+            f"an action must hold integers of shape {shape[1:]}, got {actions.dtype} {actions.shape[1:]}."
+        )
+    if actions.size and (actions.min() < 0 or actions.max() >= candidates):
+        bad = int(actions.min()) if actions.min() < 0 else int(actions.max())
+        raise SettingsError(f"index {bad} is not one of the {candidates} candidates (0 to {candidates - 1}).")
+    checked_actions: IntArray = actions.astype(np.int64, copy=False)
+    return checked_actions

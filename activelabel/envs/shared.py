@@ -1,0 +1,95 @@
+"""What the environments share: generators of sub-environments, options of reset, and infos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from activelabel.data.cohort import IntArray
+from activelabel.errors import SettingsError
+
+Observation = dict[str, NDArray[Any]]
+Info = dict[str, Any]
+
+
+def next_generators(
+    old: list[np.random.Generator], seed: int | Sequence[int | None] | None, n: int
+) -> list[np.random.Generator]:
+    """Return the generators of ``n`` sub-environments: new ones where a seed is given, and where there are none yet.
+
+    Parameters
+    ----------
+    old: those there are, or an empty list.
+    seed: of sub-environment 0, the others count on from it; or one for each; or None.
+
+    Raises
+    ------
+    SettingsError: if there are not ``n`` seeds.
+    """
+    if seed is None or isinstance(seed, (int, np.integer)):
+        seeds = [None if seed is None else int(seed) + i for i in range(n)]
+    else:
+        seeds = list(seed)
+    if len(seeds) != n:
+        raise SettingsError(f"{len(seeds)} seeds for {n} environments.")
+    present: list[np.random.Generator | None] = [*old] or [None] * n
+    return [
+        rng if s is None and rng is not None else seeding.np_random(s)[0] for s, rng in zip(seeds, present, strict=True)
+    ]
+
+
+def restored_generators(states: list[dict[str, Any]], n: int) -> list[np.random.Generator]:
+    """Return generators that go on where saved ones were.
+
+    Raises
+    ------
+    SettingsError: if the states are not those of ``n`` environments.
+    """
+    if len(states) != n:
+        raise SettingsError(f"the saved state is of {len(states)} environments, this is {n}.")
+    generators = [seeding.np_random(0)[0] for _ in states]
+    for rng, saved in zip(generators, states, strict=True):
+        rng.bit_generator.state = saved
+    return generators
+
+
+def reset_mask(options: dict[str, Any], n: int) -> NDArray[np.bool_]:
+    """Return which sub-environments ``reset(options={"reset_mask": ...})`` is for, bool ``(n,)``; by default all.
+
+    Raises
+    ------
+    SettingsError: if the mask has another type or shape.
+    """
+    mask = np.asarray(options.get("reset_mask", np.ones(n, dtype=np.bool_)))
+    if mask.shape != (n,) or mask.dtype != np.bool_:
+        raise SettingsError(f"reset_mask must be bool ({n},), got {mask.dtype} {mask.shape}.")
+    return mask
+
+
+def chosen_numbers(options: dict[str, Any], name: str, n: int) -> IntArray | None:
+    """Return the numbers of tasks or episodes that ``reset(options={name: ...})`` asks for, or None.
+
+    Raises
+    ------
+    SettingsError: if they are not ``n`` integers.
+    """
+    if options.get(name) is None:
+        return None
+    chosen = np.asarray(options[name])
+    if chosen.shape != (n,) or chosen.dtype.kind not in "iu":
+        raise SettingsError(f"{name} must be {n} integers, got {chosen.dtype} {chosen.shape}.")
+    return chosen.astype(np.int64)
+
+
+def masked(info: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> Info:
+    """Return a vector info: each array with its ``_name`` mask, as Gymnasium defines it."""
+    return {**info, **{f"_{name}": mask.copy() for name in info}}
+
+
+def first(info: dict[str, NDArray[Any]]) -> Info:
+    """Return the info of the first task, scalars as Python's own types."""
+    return {k: v[0] if v.ndim > 1 or v.dtype == object else v[0].item() for k, v in info.items()}
