@@ -115,9 +115,7 @@ class ActiveLabelSettings:
         if not self.features or not self.state:
             raise SettingsError("features and state must each name something.")
         if not 0 < self.tolerance <= 1:
-            raise SettingsError(
-                f"tolerance={self.tolerance} is a share of the reachable quality, above 0 and at most 1."
-            )
+            raise SettingsError(f"tolerance={self.tolerance} must be a share of the reachable quality, above 0 to 1.")
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
         make_learner(self.learner, **self.learner_arguments)
@@ -134,7 +132,8 @@ class ActiveLabelSettings:
         for name in settings:
             if name not in known:
                 raise SettingsError(unknown("setting of ActiveLabel-v0", name, known))
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        return cls(**values)
 
 
 class ActiveLabelEngine:
@@ -251,7 +250,7 @@ class ActiveLabelEngine:
         return state_size(self.settings.state, self.settings.state_images, self.n_classes)
 
     def distances(self, squared_products: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Return distances from inner products ``(..., n, m)`` and squared norms ``(..., n, 1)`` and ``(..., 1, m)``."""
+        """Return distances from inner products ``(..., n, m)`` and squared norms ``(..., n, 1)``, ``(..., 1, m)``."""
         if self.settings.distance == "cosine":
             return (1 - squared_products).clamp_(0, 2)
         return squared_products.mul_(-2).add_(a).add_(b).clamp_(min=0).sqrt_()
@@ -265,7 +264,8 @@ class ActiveLabelEngine:
         reference = torch.arange(0, n, max(1, -(-n // _REFERENCES)), device=self.device)
         k = min(DENSITY_NEIGHBOURS, len(reference) - 1)
         found = []
-        for part in torch.arange(n, device=self.device).split(1024):
+        for start in range(0, n, 1024):
+            part = torch.arange(start, min(start + 1024, n), device=self.device)
             products = self.points[part] @ self.points[reference].T
             d = self.distances(products, self.norms[part][:, None], self.norms[reference][None, :])
             d[part[:, None] == reference[None, :]] = float("inf")

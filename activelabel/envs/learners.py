@@ -101,7 +101,8 @@ class Exponentials:
         flat = like.new_zeros(-(-n // 64) * 64)
         self.values = flat[:n].view(like.shape)
         """Put the logits here."""
-        self._blocks = flat.split(_BLOCK) if like.device.type == "cpu" else (flat,)
+        size = _BLOCK if like.device.type == "cpu" else max(1, len(flat))
+        self._blocks = [flat[start : start + size] for start in range(0, len(flat), size)]
 
     def compute(self) -> Tensor:
         """Turn the logits in ``values`` into exponentials, in place; returns their sum over dimension 1."""
@@ -286,7 +287,7 @@ def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -
     if not isinstance(probabilities, Tensor) or tuple(probabilities.shape) != shape:
         found = tuple(probabilities.shape) if hasattr(probabilities, "shape") else type(probabilities).__name__
         raise SettingsError(f"learner {name}: predict_proba must return a tensor {shape}, got {found}.")
-    probabilities = probabilities.float()
-    if not bool(torch.isfinite(probabilities).all()):
+    values: Tensor = probabilities.float()
+    if not bool(torch.isfinite(values).all()):
         raise SettingsError(f"learner {name}: predict_proba returned values that are NaN or infinite.")
-    return probabilities
+    return values

@@ -126,9 +126,10 @@ class RunningEpisodes:
         every = max(1, -(-len(rows) // _REFERENCES))
         reference, reference_norms = points[::every], norms[::every]
         sums = []
-        for part in torch.arange(len(rows), device=e.device).split(1024):
+        for start in range(0, len(rows), 1024):
+            part = slice(start, start + 1024)
             products = points[part] @ reference.T
-            sums.append(e.distances(products, norms[part][:, None], reference_norms[None, :]).sum(dim=1))
+            sums.append(e.distances(products, norms[part, None], reference_norms[None, :]).sum(dim=1))
         return torch.cat(sums) * (len(rows) / len(reference))
 
     # -- labelling ----------------------------------------------------------------------------------------------------
