@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from activelabel.data import Cohort, SyntheticSettings, make_synthetic
+from activelabel.data import Cohort, Source, SyntheticSettings, make_synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +29,15 @@ settings.load_profile("activelabel")
 
 TINY = {"k": 4, "pool": 20, "query": 12}
 """Sizes that keep an episode under a millisecond."""
+
+ACTIVE: dict[str, Any] = {
+    "budget": 12,
+    "batch": 5,
+    "pool": 60,
+    "state_images": 10,
+    "learner_arguments": {"epochs": 30},
+}
+"""Sizes that keep a step of ActiveLabel-v0 under some milliseconds; the budget is no multiple of the batch."""
 
 
 @pytest.fixture(scope="session")
@@ -77,5 +87,40 @@ def make_vec(cohort: Cohort) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any
     def make(num_envs: int = 3, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
         arguments = {"cohort": cohort, "device": "cpu", **TINY, **changes}
         return gym.make_vec("SelectiveLabel-v0", num_envs=num_envs, **arguments)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Cohort:
+    """Four overlapping classes in 6 dimensions, two images a patient; every tenth image has no class, two or a doubt."""
+    rng = np.random.default_rng(0)
+    n, classes = 700, ("A", "B", "C", "D")
+    label = rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])
+    features = 1.5 * rng.standard_normal((4, 6))[label] + rng.standard_normal((n, 6))
+    labels = np.eye(4, dtype=np.int8)[label]
+    labels[0::30] = 0
+    labels[10::30] = [1, 1, 0, 0]
+    labels[20::30, 3] = -1
+    return Cohort(labels, classes, features.astype(np.float32), patient=np.arange(n) // 2, source=Source(name="blobs"))
+
+
+@pytest.fixture
+def make_active(blobs: Cohort) -> Callable[..., gym.Env[Any, Any]]:
+    """Makes a tiny ActiveLabel env, without Gymnasium's wrappers."""
+
+    def make(**changes: Any) -> gym.Env[Any, Any]:
+        return gym.make("ActiveLabel-v0", **{"cohort": blobs, "device": "cpu", **ACTIVE, **changes}).unwrapped
+
+    return make
+
+
+@pytest.fixture
+def make_active_vec(blobs: Cohort) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any]]:
+    """Makes a tiny ActiveLabel vector env of the given number of sub-environments."""
+
+    def make(num_envs: int = 3, **changes: Any) -> gym.vector.VectorEnv[Any, Any, Any]:
+        arguments = {"cohort": blobs, "device": "cpu", **ACTIVE, **changes}
+        return gym.make_vec("ActiveLabel-v0", num_envs=num_envs, **arguments)
 
     return make

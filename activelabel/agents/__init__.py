@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from activelabel.agents.arguments import StepSchedule
+from activelabel.agents.ddqn import DDQN
+from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
 from activelabel.agents.policies import BiLSTMPolicy
+from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
 from activelabel.agents.reinforce import Reinforce
 
-AGENTS: dict[str, type[Reinforce]] = {"reinforce": Reinforce}
+AGENTS: dict[str, type[Reinforce] | type[DDQN]] = {"reinforce": Reinforce, "ddqn": DDQN, "lal-rl": LalRl}
 """Every agent by the name that the command line knows it by."""
 
-__all__ = ["AGENTS", "BiLSTMPolicy", "Reinforce", "StepSchedule"]
+__all__ = [
+    "AGENTS",
+    "DDQN",
+    "LAL_RL_ENV",
+    "BiLSTMPolicy",
+    "LalRl",
+    "LalRlPolicy",
+    "QPolicy",
+    "Reinforce",
+    "StepSchedule",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from stable_baselines3.common.type_aliases import Schedule
 
@@ -58,3 +59,39 @@ def check_arguments(
         raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
     if not callable(learning_rate) and not learning_rate > 0:
         raise SettingsError(f"learning_rate={learning_rate} must be positive.")
+
+
+CREDITS = ("mean", "sum", "each")
+TARGETS = ("double", "printed")
+
+
+def check_ddqn_arguments(model: Any) -> None:
+    """Check the settings of a DDQN, which are its attributes.
+
+    Raises
+    ------
+    SettingsError: if a value is out of range.
+    """
+    for name, known in (("credit", CREDITS), ("target", TARGETS)):
+        if getattr(model, name) not in known:
+            raise SettingsError(unknown(name, str(getattr(model, name)), known))
+    least = {"buffer_size": 1, "warm_start_episodes": 0, "batch_size": 1, "gradient_steps": 1, "next_candidates": 0}
+    least |= {"target_update_interval": 1, "patience": 1}
+    for name, low in least.items():
+        value = getattr(model, name)
+        if not (value is None and name == "patience") and (not isinstance(value, int) or value < low):
+            raise SettingsError(f"{name}={value!r} must be a whole number of at least {low}.")
+    for name in ("gamma", "tau", "exploration_initial", "exploration_final", "exploration_fraction"):
+        if not 0 <= getattr(model, name) <= 1:
+            raise SettingsError(f"{name}={getattr(model, name)} must be from 0 to 1.")
+    if not model.reward_scale > 0 or not model.priority_exponent >= 0:
+        raise SettingsError(
+            f"reward_scale={model.reward_scale} must be positive and priority_exponent={model.priority_exponent} not "
+            "negative."
+        )
+    if isinstance(model.value_bias, str) and model.value_bias != "duration":
+        raise SettingsError(f"value_bias='{model.value_bias}' must be a number or 'duration'.")
+    if model.max_grad_norm is not None and model.max_grad_norm <= 0:
+        raise SettingsError(f"max_grad_norm={model.max_grad_norm} must be positive, or None.")
+    if not callable(model.learning_rate) and not model.learning_rate > 0:
+        raise SettingsError(f"learning_rate={model.learning_rate} must be positive.")

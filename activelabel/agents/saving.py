@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from activelabel.agents.arguments import StepSchedule, check_arguments
@@ -27,16 +28,16 @@ _SETTINGS = ("batch_size", "n_samples", "baseline", "replacement", "max_grad_nor
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
 
 
-def header(model: Reinforce) -> dict[str, Any]:
-    """Return everything but tensors, JSON-serialisable.
+def check_saveable(model: BaseAlgorithm) -> StepSchedule:
+    """Return the learning rate of a model that can be written down.
 
     Raises
     ------
-    SettingsError: if the learning rate, the policy class or its arguments are objects that cannot be written down.
+    SettingsError: if the learning rate, the policy class or its arguments are objects that cannot.
     """
     if model.policy_aliases.get(model.policy_class.__name__) is not model.policy_class:
         raise SettingsError(
-            f"{model.policy_class.__name__} is a policy of your own: add it to Reinforce.policy_aliases, "
+            f"{model.policy_class.__name__} is a policy of your own: add it to {type(model).__name__}.policy_aliases, "
             "so that a model file can name it."
         )
     try:
@@ -48,6 +49,17 @@ def header(model: Reinforce) -> dict[str, Any]:
         raise SettingsError(
             "a model with a schedule of your own cannot be saved; give a number or a StepSchedule as learning_rate."
         )
+    return rate
+
+
+def header(model: Reinforce) -> dict[str, Any]:
+    """Return everything but tensors, JSON-serialisable.
+
+    Raises
+    ------
+    SettingsError: if the learning rate, the policy class or its arguments are objects that cannot be written down.
+    """
+    rate = check_saveable(model)
     assert isinstance(model.observation_space, gym.spaces.Dict)
     boxes = {}
     for name, box in model.observation_space.spaces.items():

@@ -58,7 +58,7 @@ def _draw(engine: ActiveLabelEngine, rng: np.random.Generator) -> int:
 def _start_info(episodes: RunningEpisodes) -> dict[str, NDArray[Any]]:
     initial = episodes.initial_rows()
     return {
-        "episode": episodes.index.copy(),
+        "episode_id": episodes.index.copy(),
         "initial_ids": initial,
         **_present_info(episodes),
     }
@@ -74,7 +74,7 @@ def _present_info(episodes: RunningEpisodes) -> dict[str, NDArray[Any]]:
 
 
 def _step_info(episodes: RunningEpisodes, result: StepResult) -> dict[str, NDArray[Any]]:
-    return {"episode": episodes.index.copy(), "ids": result.ids, "labels": result.labels, **_present_info(episodes)}
+    return {"episode_id": episodes.index.copy(), "ids": result.ids, "labels": result.labels, **_present_info(episodes)}
 
 
 def _end_info(episodes: RunningEpisodes, over: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
@@ -140,7 +140,7 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
     ```
 
     ## Information
-    ``reset``: ``episode`` (its number), ``initial_ids`` (I,) rows of the cohort. Always: ``action_mask`` (M,) int8,
+    ``reset``: ``episode_id`` (its number), ``initial_ids`` (I,) rows of the cohort. Always: ``action_mask`` (M,) int8,
     ``candidate_ids`` (M,) rows of the cohort, ``reward_accuracy`` the metric on D_R, ``n_labelled``. ``step``,
     besides: ``ids`` (N,) rows that were labelled and ``labels`` (N,) their classes, -1 where an index labelled nothing.
     At the end of the episode, and only then: ``test_curve`` (T + 1,), the metric on the test set before the first and
@@ -321,7 +321,7 @@ class ActiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         self._start(over)
         following = masked(_start_info(self.episodes), over)
         following |= {name: info[name] for name in ("ids", "labels")} | {"_ids": ~over, "_labels": ~over}
-        for name in ("action_mask", "candidate_ids", "reward_accuracy", "n_labelled", "episode"):
+        for name in ("action_mask", "candidate_ids", "reward_accuracy", "n_labelled", "episode_id"):
             following[f"_{name}"] = np.ones(self.num_envs, dtype=np.bool_)
         final_info = {**info, **{n: over & m for n, m in info.items() if n.startswith("_")}}
         return {

@@ -1,0 +1,504 @@
+"""Double DQN whose actions are vectors (Slade & Branson 2022), as a Stable-Baselines3 algorithm."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.utils import polyak_update
+from torch import Tensor
+
+from activelabel.agents import ddqn_saving as saving
+from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
+from activelabel.agents.checkpoint import read_model, write_model
+from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
+from activelabel.agents.replay import Replay, Transitions
+from activelabel.data.cohort import IntArray
+from activelabel.envs.sb3 import as_vec_env
+from activelabel.errors import SettingsError
+from activelabel.seeding import torch_stream
+
+
+class DDQN(OffPolicyAlgorithm):
+    """Learns ``Q(state, candidate)`` and labels the N candidates of the largest values (Eq. 3).
+
+    A round: every env plays one episode, then ``gradient_steps`` steps on the replay buffer. The value of a batch of N
+    is the mean of its candidates' (``credit="mean"``), their sum (``"sum"``, Eq. 3 as printed), or each candidate is
+    a transition of its own with the whole reward (``"each"``, RALIS).
+
+    Parameters
+    ----------
+    policy: ``"QPolicy"``, ``"LalRlPolicy"`` or a subclass.
+    env: ``ActiveLabel-v0`` in any form: an id (64 copies played as one), a single env, a Gymnasium vector env
+        (fastest), or a Stable-Baselines3 ``VecEnv``.
+    learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
+    buffer_size: steps that the replay buffer keeps.
+    warm_start_episodes: random episodes before the first gradient step, rounded up to whole rounds. (Paper: 16; 128.)
+    batch_size: steps in a gradient step.
+    gradient_steps: after each round.
+    gamma: discount of a step, 0 to 1. (Paper: 0.99.)
+    credit: ``"mean"``, ``"sum"`` or ``"each"``, see above.
+    target: ``"double"``: the next batch is chosen by the online network and valued by the target network (van Hasselt
+        et al. 2016); ``"printed"``: the other way round, as Eq. 4 has it.
+    tau: share of the online network in the target at each update of it.
+    target_update_interval: gradient steps between updates of the target network.
+    exploration_initial, exploration_final, exploration_fraction: each candidate of a batch is replaced by a random one
+        with a probability that falls from the first to the second during this share of the training.
+    next_candidates: random candidates of the next step that are stored with a step, besides the batch that the online
+        network prefers there; 0 stores all.
+    reward_scale: rewards are multiplied by it for learning.
+    priority_exponent: of prioritised replay; 0 draws uniformly.
+    value_bias: what the output's bias starts from: a number, or ``"duration"``, minus half the mean return of the
+        warm start under ``reward="target"``, as LAL-RL does it.
+    patience: early stopping (§4.2): stop when the mean return of this many rounds is not above that of as many before
+        them, once exploration is at its end; None never stops.
+    max_grad_norm: gradients are clipped to this norm; None leaves them.
+    policy_kwargs: see :class:`~activelabel.agents.qnetworks.QPolicy`.
+    stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
+    seed: of weights, exploration, replay and env. No global generator is touched. None draws one.
+
+    Raises
+    ------
+    SettingsError: if a value is out of range or does not fit the env.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"QPolicy": QPolicy, "LalRlPolicy": LalRlPolicy}
+    policy: QPolicy
+
+    def __init__(
+        self,
+        policy: str | type[QPolicy] = "QPolicy",
+        env: Any = None,
+        learning_rate: float | Schedule = 1e-4,
+        buffer_size: int = 50_000,
+        warm_start_episodes: int = 16,
+        batch_size: int = 256,
+        gradient_steps: int = 100,
+        gamma: float = 0.99,
+        credit: str = "mean",
+        target: str = "double",
+        tau: float = 1.0,
+        target_update_interval: int = 100,
+        exploration_initial: float = 1.0,
+        exploration_final: float = 0.05,
+        exploration_fraction: float = 0.5,
+        next_candidates: int = 24,
+        reward_scale: float = 1.0,
+        priority_exponent: float = 0.0,
+        value_bias: float | str = 0.0,
+        patience: int | None = None,
+        max_grad_norm: float | None = 10.0,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            as_vec_env(env, 64),
+            learning_rate,
+            buffer_size=buffer_size,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            gradient_steps=gradient_steps,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=secrets.randbits(31) if seed is None else seed,
+            sde_support=False,
+            supported_action_spaces=(gym.spaces.Discrete, gym.spaces.MultiDiscrete),
+        )
+        self.warm_start_episodes, self.credit, self.target = warm_start_episodes, credit, target
+        self.target_update_interval = target_update_interval
+        self.exploration_initial, self.exploration_final = exploration_initial, exploration_final
+        self.exploration_fraction = exploration_fraction
+        self.next_candidates, self.reward_scale = next_candidates, reward_scale
+        self.priority_exponent, self.value_bias = priority_exponent, value_bias
+        self.patience, self.max_grad_norm = patience, max_grad_norm
+        check_ddqn_arguments(self)
+        self.returns: list[float] = []
+        """Mean return of each round."""
+        self.env_settings: dict[str, Any] = {}
+        """The settings of ``ActiveLabel-v0`` that the observations were made with."""
+        self.notes: dict[str, Any] = {}
+        """JSON-serialisable notes that callbacks keep with the model, such as the best validation result."""
+        if _init_setup_model:
+            self._setup_model()
+
+    # -- setting up ---------------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        if self.env is None:
+            raise SettingsError("DDQN needs an env to learn its sizes from; use DDQN.load() for a trained model.")
+        self.lr_schedule = self.learning_rate if callable(self.learning_rate) else StepSchedule(self.learning_rate)
+        self.set_random_seed(self.seed)
+        self._adopt_env()
+        self._build_policy()
+
+    def _build_policy(self) -> None:
+        kwargs = {"init_seed": self.seed, **self.policy_kwargs}
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
+        assert isinstance(policy, QPolicy)
+        self.policy = policy.to(self.device)
+        self.replay = Replay(self.buffer_size, self.priority_exponent)
+
+    def _adopt_env(self) -> None:
+        """Take the batch size and the observation's settings from the env."""
+        assert self.env is not None
+        try:
+            settings = self.env.get_attr("engine", 0)[0].settings
+        except AttributeError:
+            raise SettingsError(
+                "DDQN trains on ActiveLabel-v0, whose candidates have vectors; this env has none."
+            ) from None
+        self.env_settings = {name: getattr(settings, name) for name in saving.OBSERVATION}
+        self.n = 1 if isinstance(self.action_space, gym.spaces.Discrete) else len(self.action_space.nvec)  # type: ignore[attr-defined]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed exploration, replay and the env; global generators are left alone."""
+        if seed is None:
+            return
+        self.seed = seed
+        self._explore_rng = torch_stream(seed, "exploration")
+        self._replay_rng = torch_stream(seed, "replay")
+        self._predict_rng = torch_stream(seed, "predict")
+        if self.env is not None:
+            self.env.seed(seed)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Train on another env from now on; data, classes, pool, batch and number of envs may differ, the observation's
+        vectors must not.
+
+        Raises
+        ------
+        SettingsError: if states or candidates have another number of features.
+        """
+        env = self._wrap_env(as_vec_env(env, 64), self.verbose)
+        for name, length in (("state", self.policy.n_state), ("candidates", self.policy.n_features)):
+            found = env.observation_space[name].shape[-1]
+            if found != length:
+                raise SettingsError(f"the policy was made for '{name}' of {length} numbers, the env gives {found}.")
+        n = 1 if isinstance(env.action_space, gym.spaces.Discrete) else len(env.action_space.nvec)
+        if len(self.replay) and n != self.n:
+            raise SettingsError(f"the replay buffer holds batches of {self.n}, the env labels {n} a step.")
+        self.env, self.n_envs = env, env.num_envs
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self._adopt_env()
+        if force_reset:
+            self._last_obs = None
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "DDQN",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> DDQN:
+        """Train for ``total_timesteps`` steps of the envs, rounded up to whole rounds, or until returns have settled.
+
+        ``callback.on_rollout_end`` is called when a round and its gradient steps are complete, so a checkpoint written
+        there continues exactly.
+        """
+        if self.env is None:
+            raise SettingsError("this model has no env to train on; give it one with set_env() or load(path, env=...).")
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        going = not self.notes.get("stopped", False)
+        while going and self.num_timesteps < total_timesteps:
+            callback.on_rollout_start()
+            going = self._play_round(callback)
+            if self._episode_num >= self.warm_start_episodes:
+                self._warm_up()
+                self.train(self.gradient_steps, self.batch_size)
+            if going and self._settled():
+                self.notes["stopped"], going = True, False
+            callback.on_rollout_end()
+            if log_interval and len(self.returns) % log_interval == 0:
+                self.dump_logs()
+        callback.on_training_end()
+        return self
+
+    def _play_round(self, callback: BaseCallback) -> bool:
+        """Play until as many episodes have ended as there are envs; returns whether to go on."""
+        assert self.env is not None
+        returns: list[float] = []
+        self.policy.set_training_mode(False)
+        while len(returns) < self.n_envs:
+            assert isinstance(self._last_obs, dict)
+            state, candidates, mask, _ = self.policy.encode(self._last_obs)
+            chosen = self._explore(state, candidates, mask)
+            actions = chosen.cpu().numpy()
+            new_obs, rewards, dones, infos = self.env.step(actions[:, 0] if self._scalar else actions)
+            assert isinstance(new_obs, dict)
+            self.num_timesteps += self.n_envs
+            self._store(state, candidates, chosen, rewards, dones, new_obs, infos)
+            self._last_obs = new_obs
+            self._update_info_buffer(infos, dones)
+            self._episode_num += int(dones.sum())
+            returns += [info["episode"]["r"] for info, done in zip(infos, dones, strict=True) if done]
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+        self.returns.append(float(np.mean(returns)))
+        self.logger.record("rollout/return", self.returns[-1])
+        self.logger.record("rollout/epsilon", self.epsilon)
+        return True
+
+    @property
+    def _scalar(self) -> bool:
+        return isinstance(self.action_space, gym.spaces.Discrete)
+
+    @property
+    def epsilon(self) -> float:
+        """The present probability of a random candidate."""
+        if self._episode_num < self.warm_start_episodes:
+            return 1.0
+        done = (1 - self._current_progress_remaining) / max(self.exploration_fraction, 1e-9)
+        return self.exploration_initial + min(1.0, done) * (self.exploration_final - self.exploration_initial)
+
+    def _explore(self, state: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+        """Return ``(B, N)`` candidates: the best, some of them replaced by random ones."""
+        with torch.no_grad():
+            values = self.policy.q(state, candidates)
+        best = _top(values.masked_fill(~mask, -math.inf), self.n)
+        shape = mask.shape
+        keys = torch.rand(shape, generator=self._explore_rng).to(self.device)
+        free = mask.scatter(1, best, False)
+        # Where too few are left the mask is what counts, then the order.
+        random = _top(keys + free.float() + mask.float(), self.n)
+        flip = torch.rand((shape[0], self.n), generator=self._explore_rng) < self.epsilon
+        return torch.where(flip.to(self.device), random, best)
+
+    def _store(
+        self,
+        state: Tensor,
+        candidates: Tensor,
+        chosen: Tensor,
+        rewards: NDArray[Any],
+        dones: NDArray[np.bool_],
+        new_obs: dict[str, NDArray[Any]],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Put a step into the replay buffer."""
+        # After the end of an episode nothing is looked up, so its place may hold the next one's start.
+        next_state, following, next_mask, _ = self.policy.encode(new_obs)
+        if self.next_candidates:
+            keys = torch.rand(next_mask.shape, generator=self._explore_rng).to(self.device) + next_mask.float()
+            with torch.no_grad():
+                values = self.policy.q(next_state, following).masked_fill(~next_mask, -math.inf)
+            best = _top(values, self.n)
+            keys.scatter_(1, best, -1.0)
+            kept = torch.cat([best, _top(keys, min(self.next_candidates, keys.shape[1] - self.n))], dim=1)
+            following, next_mask = _rows(following, kept), next_mask.gather(1, kept)
+        used = torch.tensor([[i >= 0 for i in info["ids"]] for info in infos], device=self.device)
+        self.replay.add(
+            Transitions(
+                state,
+                _rows(candidates, chosen),
+                used,
+                torch.as_tensor(np.asarray(rewards, np.float32) * np.float32(self.reward_scale), device=self.device),
+                next_state,
+                following,
+                next_mask,
+                torch.as_tensor(dones, device=self.device),
+            )
+        )
+
+    def _warm_up(self) -> None:
+        """Before the first gradient step: start the values near the returns that were seen."""
+        if self._n_updates or not self.value_bias:
+            return
+        bias = (
+            0.5 * float(np.mean(self.returns)) * self.reward_scale if self.value_bias == "duration" else self.value_bias
+        )
+        for network in (self.policy.q, self.policy.q_target):
+            network.shift(float(bias))
+
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        """Make gradient steps on the replay buffer and update the target network."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        losses, means = [], []
+        for _ in range(gradient_steps):
+            steps, places = self.replay.sample(batch_size, self._replay_rng)
+            error, values = self._td_error(steps)
+            loss = error.square().mean()
+            self.policy.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.policy.q.parameters(), self.max_grad_norm or math.inf)
+            self.policy.optimizer.step()
+            self._n_updates += 1
+            self.replay.update(places, error.mean(dim=1) if error.ndim == 2 else error)
+            if self._n_updates % self.target_update_interval == 0:
+                polyak_update(self.policy.q.parameters(), self.policy.q_target.parameters(), self.tau)
+            losses.append(loss.detach())
+            means.append(values.detach().mean())
+        self.policy.set_training_mode(False)
+        self.logger.record("train/loss", float(torch.stack(losses).mean()))
+        self.logger.record("train/q_values", float(torch.stack(means).mean()))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _td_error(self, steps: Transitions) -> tuple[Tensor, Tensor]:
+        """Return target less value, ``(n,)`` or with ``credit="each"`` ``(n, N)``, and the values ``(n, N)``."""
+        values = self.policy.q(steps.state, steps.action)
+        with torch.no_grad():
+            target = steps.reward + self.gamma * ~steps.done * self._next_value(steps)
+        used = steps.used.float()
+        if self.credit == "each":
+            return (target[:, None] - values) * used, values
+        total = (values * used).sum(dim=1)
+        return target - (total if self.credit == "sum" else total / used.sum(dim=1).clamp(min=1)), values
+
+    def _next_value(self, steps: Transitions) -> Tensor:
+        """Return the value ``(n,)`` of the best next batch."""
+        online = self.policy.q(steps.next_state, steps.next_candidates)
+        target = self.policy.q_target(steps.next_state, steps.next_candidates)
+        choosing, valuing = (online, target) if self.target == "double" else (target, online)
+        best = _top(choosing.masked_fill(~steps.next_mask, -math.inf), self.n)
+        there = steps.next_mask.gather(1, best).float()
+        total = (valuing.gather(1, best) * there).sum(dim=1)
+        return total if self.credit == "sum" else total / there.sum(dim=1).clamp(min=1)
+
+    def _settled(self) -> bool:
+        if self.patience is None or len(self.returns) < 2 * self.patience or self.epsilon > self.exploration_final:
+            return False
+        recent, before = self.returns[-self.patience :], self.returns[-2 * self.patience : -self.patience]
+        return bool(np.mean(recent) <= np.mean(before))
+
+    # -- choosing -----------------------------------------------------------------------------------------------------
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[IntArray, tuple[NDArray[Any], ...] | None]:
+        """Choose ``self.n`` candidates; ``n`` is the env's batch and may be set to another value.
+
+        Parameters
+        ----------
+        observation: of ``ActiveLabel-v0``, with or without a batch dimension.
+        deterministic: the candidates of the largest values; otherwise each is replaced by a random one with
+            probability ``exploration_final``.
+
+        Returns
+        -------
+        int64 ``(B, N)``, or ``(N,)`` where there was no batch; without the last dimension for N = 1.
+        """
+        values, candidates, mask, batched = self.policy.encode(observation)
+        with torch.no_grad():
+            q = self.policy.q(values, candidates).masked_fill(~mask, -math.inf)
+        chosen = _top(q, self.n)
+        if not deterministic:
+            keys = torch.rand(mask.shape, generator=self._predict_rng).to(self.device)
+            random = _top(keys + mask.scatter(1, chosen, False).float() + mask.float(), self.n)
+            flip = torch.rand(chosen.shape, generator=self._predict_rng) < self.exploration_final
+            chosen = torch.where(flip.to(self.device), random, chosen)
+        actions: IntArray = chosen.cpu().numpy()
+        actions = actions[:, 0] if self.n == 1 else actions
+        return (actions if batched else actions[0]), state
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        path: str | os.PathLike[str] | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Write the model, its optimiser, replay buffer and generators and the state of its env, so that training
+        continues exactly.
+
+        Parameters
+        ----------
+        path: ``.zip`` is added where there is no suffix. Streams, ``exclude`` and ``include`` are not supported, but
+            for ``exclude=["replay"]``, which leaves the buffer out: enough to predict.
+        """
+        if isinstance(path, io.BufferedIOBase) or include or set(exclude or ()) - {"replay"}:
+            raise SettingsError("DDQN.save takes a path alone, and exclude=['replay'].")
+        write_model(
+            path, type(self).__name__, saving.header(self), saving.tensors(self, "replay" not in (exclude or ()))
+        )
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | os.PathLike[str],
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: Mapping[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> DDQN:
+        """Read a model.
+
+        Parameters
+        ----------
+        path: what :meth:`save` wrote.
+        env: to train on; not needed to predict.
+        device: where to.
+        custom_objects: must be empty: model files hold no objects.
+        print_system_info: ignored.
+        force_reset: start the env anew; with False it goes on with the episodes it was saved in, and training
+            continues exactly.
+        **kwargs: settings to change, such as ``gradient_steps``, ``tensorboard_log`` or ``verbose``.
+
+        Raises
+        ------
+        CheckpointError: if the file is missing, damaged, or not a model of this agent.
+        """
+        if custom_objects:
+            raise SettingsError("DDQN.load takes no custom_objects: model files hold no objects.")
+        header, tensors = read_model(path, cls.__name__)
+        with saving.damage(path):
+            model = saving.restore(cls, header, tensors, device)
+        saving.change(model, kwargs)
+        if env is not None:
+            model.set_env(env)
+            assert model.env is not None
+            model.env.seed(model.seed)
+            if not force_reset:
+                with saving.damage(path, settings=False):
+                    model._last_obs = saving.restore_env_state(model.env, header)
+        return model
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+
+def _top(values: Tensor, n: int) -> Tensor:
+    """Return the indices ``(B, n)`` of the largest values, equal ones in their order."""
+    return values.sort(dim=1, descending=True, stable=True).indices[:, :n]
+
+
+def _rows(vectors: Tensor, chosen: Tensor) -> Tensor:
+    """Return ``(B, n, F)``: the vectors ``(B, M, F)`` at the indices ``(B, n)``."""
+    return vectors.gather(1, chosen[:, :, None].expand(-1, -1, vectors.shape[2]))

@@ -1,0 +1,138 @@
+"""What a DDQN model file holds, and how a model is made of it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
+from activelabel.agents.saving import check_saveable, damage, restore_env_state
+from activelabel.envs.sb3 import env_state
+from activelabel.errors import SettingsError, unknown
+
+if TYPE_CHECKING:
+    from activelabel.agents.ddqn import DDQN
+
+__all__ = ["OBSERVATION", "change", "damage", "header", "restore", "restore_env_state", "tensors"]
+
+OBSERVATION = ("features", "state", "state_images", "distance", "space")
+"""The settings of ``ActiveLabel-v0`` that decide what the numbers of an observation mean."""
+
+_SETTINGS = (
+    "buffer_size",
+    "warm_start_episodes",
+    "batch_size",
+    "gradient_steps",
+    "gamma",
+    "credit",
+    "target",
+    "tau",
+    "target_update_interval",
+    "exploration_initial",
+    "exploration_final",
+    "exploration_fraction",
+    "next_candidates",
+    "reward_scale",
+    "priority_exponent",
+    "value_bias",
+    "patience",
+    "max_grad_norm",
+    "seed",
+)
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
+
+
+def header(model: DDQN) -> dict[str, Any]:
+    """Return everything but tensors, JSON-serialisable.
+
+    Raises
+    ------
+    SettingsError: if the learning rate, the policy class or its arguments are objects that cannot be written down.
+    """
+    rate = check_saveable(model)
+    return {
+        "policy": model.policy_class.__name__,
+        "policy_kwargs": model.policy_kwargs,
+        "learning_rate": asdict(rate),
+        "settings": {name: getattr(model, name) for name in _SETTINGS},
+        "observation": {"state": model.policy.n_state, "features": model.policy.n_features},
+        "batch": model.n,
+        "env_settings": model.env_settings,
+        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "returns": model.returns,
+        "env": None if model.env is None or model._last_obs is None else env_state(model.env),
+        "notes": model.notes,
+    }
+
+
+def tensors(model: DDQN, replay: bool) -> dict[str, Any]:
+    """Return weights, optimiser and generators, and the replay buffer where it is wanted."""
+    generators = {name: getattr(model, f"_{name}_rng").get_state() for name in ("explore", "replay", "predict")}
+    return {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "generators": generators,
+        "replay": model.replay.state_dict() if replay else None,
+    }
+
+
+def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], device: torch.device | str) -> DDQN:
+    """Make the model of a header and its tensors; see :meth:`DDQN.load` for the rest."""
+    settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"])}
+    model = cls(
+        policy=header["policy"],
+        env=None,
+        device=device,
+        policy_kwargs=header["policy_kwargs"],
+        _init_setup_model=False,
+        **settings,
+    )
+    seen, n = header["observation"], header["batch"]
+    model.observation_space = gym.spaces.Dict(
+        {
+            "state": gym.spaces.Box(0, 1, (seen["state"],), np.float32),
+            "candidates": gym.spaces.Box(0, 1, (n, seen["features"]), np.float32),
+            "action_mask": gym.spaces.MultiBinary(n),
+        }
+    )
+    model.action_space = gym.spaces.Discrete(n) if n == 1 else gym.spaces.MultiDiscrete([n] * n)
+    model.n_envs, model.n = 1, n
+    model.lr_schedule = settings["learning_rate"]
+    model.set_random_seed(model.seed)
+    model._build_policy()
+    model.policy.load_state_dict(tensors["policy"])
+    model.policy.optimizer.load_state_dict(tensors["optimizer"])
+    if tensors["replay"] is not None:
+        model.replay.load_state_dict(tensors["replay"], model.device)
+    for name in _COUNTERS:
+        setattr(model, name, header["counters"][name])
+    for name, state in tensors["generators"].items():
+        getattr(model, f"_{name}_rng").set_state(state)
+    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in header["env_settings"].items()}
+    model.env_settings, model.returns, model.notes = lists, header["returns"], header["notes"]
+    return model
+
+
+_CHANGEABLE = (*(name for name in _SETTINGS if name not in ("buffer_size", "seed")), "learning_rate")
+_LOGGING = ("tensorboard_log", "verbose")
+
+
+def change(model: DDQN, settings: dict[str, Any]) -> None:
+    """Change settings of a restored model, and check them together.
+
+    Raises
+    ------
+    SettingsError: if one is unknown or out of range.
+    """
+    for name, value in settings.items():
+        if name not in (*_CHANGEABLE, *_LOGGING):
+            raise SettingsError(unknown("setting of a loaded model", name, (*_CHANGEABLE, *_LOGGING)))
+        setattr(model, name, value)
+    check_ddqn_arguments(model)
+    rate = model.learning_rate
+    model.lr_schedule = rate if callable(rate) else StepSchedule(rate)
+    model.replay.exponent = model.priority_exponent

@@ -1,0 +1,21 @@
+"""The settings of a training run, and the presets that fill them in."""
+
+from __future__ import annotations
+
+from activelabel.settings.active import ActiveRunSettings
+from activelabel.settings.base import RunSettings
+from activelabel.settings.presets import ENVS, OF_THE_DATA, SETTINGS, preset, presets, read_config
+from activelabel.settings.selective import STRATEGIES, SelectiveRunSettings
+
+__all__ = [
+    "ENVS",
+    "OF_THE_DATA",
+    "SETTINGS",
+    "STRATEGIES",
+    "ActiveRunSettings",
+    "RunSettings",
+    "SelectiveRunSettings",
+    "preset",
+    "presets",
+    "read_config",
+]

@@ -1,0 +1,228 @@
+"""The settings of a run of ``ActiveLabel-v0``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from activelabel.agents import StepSchedule
+from activelabel.agents.arguments import check_ddqn_arguments
+from activelabel.baselines import POOL_BASELINES
+from activelabel.baselines.activeml import PREFIX
+from activelabel.envs import ActiveLabelSettings
+from activelabel.envs.candidates import PROGRESS, SHORT
+from activelabel.errors import SettingsError, unknown
+from activelabel.settings.base import RunSettings
+
+POOL_STRATEGIES = (*POOL_BASELINES, "lal-rl")
+"""What an agent is compared with: the baselines, and LAL-RL, which is trained for it."""
+
+_LEARNER = {"softmax": {"c": "c", "epochs": "epochs", "warm": "warm"}, "logistic": {"c": "c", "epochs": "max_iter"}}
+_AGENT = (
+    "buffer_size",
+    "warm_start_episodes",
+    "batch_size",
+    "gradient_steps",
+    "gamma",
+    "credit",
+    "target",
+    "tau",
+    "target_update_interval",
+    "exploration_initial",
+    "exploration_final",
+    "exploration_fraction",
+    "next_candidates",
+    "reward_scale",
+    "priority_exponent",
+    "patience",
+    "max_grad_norm",
+    "seed",
+    "device",
+)
+
+
+def check_pool_strategies(names: Sequence[str]) -> None:
+    """Check names of strategies; whether scikit-activeml has one is found out where it is made.
+
+    Raises
+    ------
+    SettingsError: if one is unknown (with the closest match).
+    """
+    for name in names:
+        if name not in POOL_STRATEGIES and not name.startswith(PREFIX):
+            raise SettingsError(f"{unknown('strategy', name, POOL_STRATEGIES)} One of scikit-activeml: {PREFIX}NAME.")
+
+
+@dataclass(frozen=True)
+class ActiveRunSettings(RunSettings):
+    """Everything that determines a run of ``ActiveLabel-v0``."""
+
+    agents: ClassVar[tuple[str, ...]] = ("ddqn", "lal-rl")
+
+    env: str = "ActiveLabel-v0"
+    """Environment id."""
+    agent: str = "ddqn"
+    """Ddqn or lal-rl; ``hyperparams/<agent>.yml`` holds its presets."""
+    against: tuple[str, ...] = (
+        "random",
+        "margin",
+        "entropy",
+        "uncertainty",
+        "average-confidence",
+        "k-center",
+        "badge",
+    )
+    """Strategies of the closing evaluation: random, margin, entropy, uncertainty, average-confidence, k-center, badge,
+    typiclust, oracle, skactiveml:NAME, lal-rl (trained on first use)."""
+    classes: tuple[str, ...] | None = None
+    """Classes to tell apart; by default all."""
+    components: int | None = None
+    """Principal components that make the latent space; by default all features."""
+    budget: int = 50
+    """Labels in an episode, besides the initial ones."""
+    batch: int = 5
+    """Labels a step, N."""
+    pool: int | None = None
+    """Images in the unlabelled pool; by default the whole pool part, at most 1000."""
+    initial: int = 1
+    """Labels of each class that an episode starts from."""
+    candidates: int | None = None
+    """Unlabelled images that are offered at each step; by default the whole pool."""
+    features: tuple[str, ...] = SHORT
+    """What describes a candidate: confidence, probability, margin, entropy, labelled, unlabelled, nearest, density,
+    balance."""
+    state: tuple[str, ...] = ("confidence", PROGRESS)
+    """What describes the classifier: confidence, probability, per-class, progress."""
+    state_images: int = 30
+    """Images of the state set."""
+    learner: str = "softmax"
+    """The classifier in an episode: softmax or logistic."""
+    learner_c: float | None = None
+    """Inverse strength of its regularisation; by default its own."""
+    learner_epochs: int | None = None
+    """Its epochs, or steps at most; by default its own."""
+    learner_warm: bool = False
+    """Train the softmax classifier on from its last weights instead of from scratch."""
+    distance: str = "euclidean"
+    """Euclidean or cosine."""
+    space: str = "latent"
+    """Where distances are taken: latent or data."""
+    metric: str = "accuracy"
+    """Accuracy, balanced-accuracy or auroc."""
+    reward: str = "change"
+    """Change of the metric on the reward set, or target (LAL-RL): -1 a step until a target is reached."""
+    tolerance: float = 0.98
+    """The target, as a share of what the whole pool part would give."""
+    shares: tuple[float, float, float, float] = (0.5, 0.05, 0.3, 0.15)
+    """Shares of pool, state set, reward set and test set in the training part."""
+    test_shares: tuple[float, float, float, float] = (0.5, 0.05, 0.1, 0.35)
+    """The same in the test part, whose test set judges, and in the validation part, where the last two change places:
+    there the reward set judges."""
+    episodes: int = 3840
+    """Training episodes of the whole budget; with the reward target as many steps."""
+    envs: int = 64
+    """Episodes played at once: a round."""
+    learning_rate: float = 1e-4
+    """Of Adam."""
+    lr_factor: float = 1.0
+    """What the learning rate is multiplied by, once."""
+    lr_start: float = 0.4
+    """Share of the training after which it is."""
+    hidden: tuple[int, ...] = (128, 128, 128)
+    """Units of the Q-network's layers."""
+    scale_candidates: bool = True
+    """Scale candidates' features to mean 0 and deviation 1 among those that can be labelled."""
+    buffer_size: int = 50_000
+    """Steps in the replay buffer."""
+    warm_start_episodes: int = 16
+    """Random episodes before the first gradient step."""
+    batch_size: int = 256
+    """Steps in a gradient step."""
+    gradient_steps: int = 100
+    """After each round."""
+    gamma: float = 0.99
+    """Discount of a step."""
+    credit: str = "mean"
+    """The value of a batch: mean or sum of its candidates', or each a transition of its own."""
+    target: str = "double"
+    """Double, or printed: which network chooses the next batch and which values it (Eq. 4)."""
+    tau: float = 1.0
+    """Share of the online network in the target network at each update of it."""
+    target_update_interval: int = 100
+    """Gradient steps between updates of the target network."""
+    exploration_initial: float = 1.0
+    """Share of random candidates at the start."""
+    exploration_final: float = 0.05
+    """Share of random candidates at the end."""
+    exploration_fraction: float = 0.5
+    """Share of the training in which it falls from the first to the second."""
+    next_candidates: int = 24
+    """Random candidates of the next step that the replay buffer keeps with a step; 0 keeps all."""
+    reward_scale: float = 1.0
+    """What rewards are multiplied by for learning."""
+    priority_exponent: float = 0.0
+    """Of prioritised replay; 0 draws uniformly."""
+    patience: int | None = None
+    """Rounds of early stopping: stop when the mean return of so many is not above that of as many before; by default
+    never."""
+    max_grad_norm: float | None = 10.0
+    """Gradients are clipped to this norm."""
+    val_every: int = 5
+    """Rounds between validations (and checkpoints)."""
+    val_episodes: int = 100
+    """Episodes of a validation."""
+    test_episodes: int = 200
+    """Episodes of the closing evaluation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ActiveLabelSettings.make(**self.env_arguments())
+        self._at_least_one(("episodes", "envs", "val_every", "val_episodes", "test_episodes"))
+        if not self.hidden or min(self.hidden) < 1:
+            raise SettingsError(f"hidden={list(self.hidden)} must be sizes of layers, such as 128 128 128.")
+        for name in ("shares", "test_shares"):
+            shares = getattr(self, name)
+            if len(shares) != 4 or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-6:
+                raise SettingsError(f"{name}={list(shares)} must be four positive numbers that sum to 1.")
+        check_pool_strategies(self.against)
+        check_ddqn_arguments(SimpleNamespace(**self.agent_arguments(), value_bias=0.0))
+
+    @property
+    def learner_arguments(self) -> dict[str, Any]:
+        """Arguments of the learner."""
+        given = {"c": self.learner_c, "epochs": self.learner_epochs, "warm": self.learner_warm or None}
+        names = _LEARNER.get(self.learner, {})
+        for name, value in given.items():
+            if value is not None and names and name not in names:
+                raise SettingsError(f"learner_{name}={value} does not go with the learner '{self.learner}'.")
+        return {names[name]: value for name, value in given.items() if value is not None and name in names}
+
+    @property
+    def val_shares(self) -> tuple[float, float, float, float]:
+        """Shares in the validation part."""
+        pool, state, reward, test = self.test_shares
+        return pool, state, test, reward
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of training: in each, every env plays an episode."""
+        return -(-self.episodes // self.envs)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an episode that spends the whole budget."""
+        return -(-self.budget // self.batch)
+
+    def env_arguments(self) -> dict[str, Any]:
+        """Return the environment's keyword arguments, but for the cohort and the device."""
+        return self._env_fields(ActiveLabelSettings)
+
+    def agent_arguments(self) -> dict[str, Any]:
+        """Return the agent's keyword arguments."""
+        return {
+            "learning_rate": StepSchedule(self.learning_rate, self.lr_factor, self.lr_start),
+            "policy_kwargs": {"hidden": list(self.hidden), "standardize": self.scale_candidates},
+            **{name: getattr(self, name) for name in _AGENT},
+        }

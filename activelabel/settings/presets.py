@@ -1,0 +1,104 @@
+"""Presets, and the ``config.yaml`` of a run."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import yaml
+
+from activelabel.errors import SettingsError, unknown
+from activelabel.settings.active import ActiveRunSettings
+from activelabel.settings.base import RunSettings
+from activelabel.settings.selective import SelectiveRunSettings
+
+SETTINGS: dict[str, type[RunSettings]] = {cls.env: cls for cls in (SelectiveRunSettings, ActiveRunSettings)}
+"""The settings of a run, by environment id."""
+
+ENVS = tuple(SETTINGS)
+"""Environments that the command line trains on."""
+
+OF_THE_DATA = ("labels", "normal", "patient", "conditions", "held_out", "classes")
+"""Settings that name arrays or classes: a preset that brings its own data set loses them when another is given."""
+
+
+def _settings_of(env: str) -> type[RunSettings]:
+    if env not in ENVS:
+        raise SettingsError(unknown("environment", env, ENVS))
+    return SETTINGS[env]
+
+
+def presets(agent: str, env: str) -> dict[str, dict[str, Any]]:
+    """Return the presets of an agent for an environment, by name.
+
+    Raises
+    ------
+    SettingsError: if the agent or the environment is unknown, or the agent does not play it.
+    """
+    _settings_of(env).check_agent(agent)
+    text = importlib.resources.files("activelabel").joinpath("hyperparams", f"{agent}.yml").read_text("utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)[env]
+    return found
+
+
+@overload
+def preset(
+    name: str,
+    agent: str | None = None,
+    env: Literal["SelectiveLabel-v0"] = "SelectiveLabel-v0",
+    data: str | None = None,
+) -> SelectiveRunSettings: ...
+
+
+@overload
+def preset(name: str, agent: str | None = None, *, env: str, data: str | None = None) -> RunSettings: ...
+
+
+@overload
+def preset(name: str, agent: str | None, env: str, data: str | None = None) -> RunSettings: ...
+
+
+def preset(
+    name: str, agent: str | None = None, env: str = "SelectiveLabel-v0", data: str | None = None
+) -> RunSettings:
+    """Return the settings of a preset.
+
+    Parameters
+    ----------
+    name: of the preset.
+    agent, env: what it is for; by default the environment's first agent.
+    data: the data set; given another than the preset's own, the preset's class names do not apply.
+
+    Raises
+    ------
+    SettingsError: if there is no such preset (with the closest match), or the agent does not play the environment.
+    """
+    settings = _settings_of(env)
+    agent = settings.agents[0] if agent is None else agent
+    known = presets(agent, env)
+    if name not in known:
+        raise SettingsError(unknown("preset", name, known))
+    values = dict(known[name])
+    if data is not None and values.get("data") not in ("", None, data):
+        values = {n: v for n, v in values.items() if n not in OF_THE_DATA}
+    if data is not None:
+        values["data"] = data
+    return settings.from_mapping({**values, "env": env, "agent": agent, "preset": name}, f"preset '{name}'")
+
+
+def read_config(path: Path) -> RunSettings:
+    """Read the ``config.yaml`` of a run.
+
+    Raises
+    ------
+    SettingsError: if the file is missing or not one.
+    """
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file; is {path.parent} the directory of a run?") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from None
+    env = values.get("env", ENVS[0]) if isinstance(values, dict) else ENVS[0]
+    return _settings_of(str(env)).from_mapping(values, str(path))
