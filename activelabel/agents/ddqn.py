@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -29,6 +30,16 @@ from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An encoded observation, and the batch ``(B, N)`` that the online network prefers."""
+
+    state: Tensor
+    candidates: Tensor
+    mask: Tensor
+    best: Tensor
 
 
 class DDQN(OffPolicyAlgorithm):
@@ -167,11 +178,9 @@ class DDQN(OffPolicyAlgorithm):
         try:
             settings = self.env.get_attr("engine", 0)[0].settings
         except AttributeError:
-            raise SettingsError(
-                "DDQN trains on ActiveLabel-v0, whose candidates have vectors; this env has none."
-            ) from None
+            raise SettingsError("DDQN trains on ActiveLabel-v0; this env has no engine.") from None
         self.env_settings = {name: getattr(settings, name) for name in saving.OBSERVATION}
-        self.n = 1 if isinstance(self.action_space, gym.spaces.Discrete) else len(self.action_space.nvec)  # type: ignore[attr-defined]
+        self.n = 1 if self._scalar else len(self.action_space.nvec)  # type: ignore[attr-defined]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed exploration, replay and the env; global generators are left alone."""
@@ -248,16 +257,17 @@ class DDQN(OffPolicyAlgorithm):
         assert self.env is not None
         returns: list[float] = []
         self.policy.set_training_mode(False)
+        assert isinstance(self._last_obs, dict)
+        seen = self._see(self._last_obs)
         while len(returns) < self.n_envs:
-            assert isinstance(self._last_obs, dict)
-            state, candidates, mask, _ = self.policy.encode(self._last_obs)
-            chosen = self._explore(state, candidates, mask)
+            chosen = self._explore(seen)
             actions = chosen.cpu().numpy()
             new_obs, rewards, dones, infos = self.env.step(actions[:, 0] if self._scalar else actions)
             assert isinstance(new_obs, dict)
             self.num_timesteps += self.n_envs
-            self._store(state, candidates, chosen, rewards, dones, new_obs, infos)
-            self._last_obs = new_obs
+            following = self._see(new_obs)
+            self._store(seen, chosen, rewards, dones, following, infos)
+            self._last_obs, seen = new_obs, following
             self._update_info_buffer(infos, dones)
             self._episode_num += int(dones.sum())
             returns += [info["episode"]["r"] for info, done in zip(infos, dones, strict=True) if done]
@@ -282,11 +292,15 @@ class DDQN(OffPolicyAlgorithm):
         done = (1 - self._current_progress_remaining) / max(self.exploration_fraction, 1e-9)
         return self.exploration_initial + min(1.0, done) * (self.exploration_final - self.exploration_initial)
 
-    def _explore(self, state: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
-        """Return ``(B, N)`` candidates: the best, some of them replaced by random ones."""
+    def _see(self, observation: dict[str, NDArray[Any]]) -> _Seen:
+        state, candidates, mask, _ = self.policy.encode(observation)
         with torch.no_grad():
-            values = self.policy.q(state, candidates)
-        best = _top(values.masked_fill(~mask, -math.inf), self.n)
+            values = self.policy.q(state, candidates).masked_fill_(~mask, -math.inf)
+        return _Seen(state, candidates, mask, _top(values, self.n))
+
+    def _explore(self, seen: _Seen) -> Tensor:
+        """Return ``(B, N)`` candidates: the best, some of them replaced by random ones."""
+        best, mask = seen.best, seen.mask
         shape = mask.shape
         keys = torch.rand(shape, generator=self._explore_rng).to(self.device)
         free = mask.scatter(1, best, False)
@@ -297,35 +311,32 @@ class DDQN(OffPolicyAlgorithm):
 
     def _store(
         self,
-        state: Tensor,
-        candidates: Tensor,
+        seen: _Seen,
         chosen: Tensor,
         rewards: NDArray[Any],
         dones: NDArray[np.bool_],
-        new_obs: dict[str, NDArray[Any]],
+        following: _Seen,
         infos: list[dict[str, Any]],
     ) -> None:
         """Put a step into the replay buffer."""
         # After the end of an episode nothing is looked up, so its place may hold the next one's start.
-        next_state, following, next_mask, _ = self.policy.encode(new_obs)
+        candidates, mask = following.candidates, following.mask
         if self.next_candidates:
-            keys = torch.rand(next_mask.shape, generator=self._explore_rng).to(self.device) + next_mask.float()
-            with torch.no_grad():
-                values = self.policy.q(next_state, following).masked_fill(~next_mask, -math.inf)
-            best = _top(values, self.n)
-            keys.scatter_(1, best, -1.0)
-            kept = torch.cat([best, _top(keys, min(self.next_candidates, keys.shape[1] - self.n))], dim=1)
-            following, next_mask = _rows(following, kept), next_mask.gather(1, kept)
+            keys = torch.rand(mask.shape, generator=self._explore_rng).to(self.device) + mask.float()
+            keys.scatter_(1, following.best, -1.0)
+            others = _top(keys, min(self.next_candidates, keys.shape[1] - self.n))
+            kept = torch.cat([following.best, others], dim=1)
+            candidates, mask = _rows(candidates, kept), mask.gather(1, kept)
         used = torch.tensor([[i >= 0 for i in info["ids"]] for info in infos], device=self.device)
         self.replay.add(
             Transitions(
-                state,
-                _rows(candidates, chosen),
+                seen.state,
+                _rows(seen.candidates, chosen),
                 used,
                 torch.as_tensor(np.asarray(rewards, np.float32) * np.float32(self.reward_scale), device=self.device),
-                next_state,
-                following,
-                next_mask,
+                following.state,
+                candidates,
+                mask,
                 torch.as_tensor(dones, device=self.device),
             )
         )
@@ -382,7 +393,7 @@ class DDQN(OffPolicyAlgorithm):
         choosing, valuing = (online, target) if self.target == "double" else (target, online)
         best = _top(choosing.masked_fill(~steps.next_mask, -math.inf), self.n)
         there = steps.next_mask.gather(1, best).float()
-        total = (valuing.gather(1, best) * there).sum(dim=1)
+        total: Tensor = (valuing.gather(1, best) * there).sum(dim=1)
         return total if self.credit == "sum" else total / there.sum(dim=1).clamp(min=1)
 
     def _settled(self) -> bool:
@@ -496,7 +507,8 @@ class DDQN(OffPolicyAlgorithm):
 
 def _top(values: Tensor, n: int) -> Tensor:
     """Return the indices ``(B, n)`` of the largest values, equal ones in their order."""
-    return values.sort(dim=1, descending=True, stable=True).indices[:, :n]
+    best: Tensor = values.sort(dim=1, descending=True, stable=True).indices[:, :n]
+    return best
 
 
 def _rows(vectors: Tensor, chosen: Tensor) -> Tensor:

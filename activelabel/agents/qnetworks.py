@@ -63,7 +63,7 @@ class QNetwork(nn.Module):
         with torch.no_grad():
             last = self.layers[-1]
             assert isinstance(last, nn.Linear)
-            last.bias += bias
+            last.bias.add_(bias)
 
     def forward(self, state: Tensor, candidates: Tensor) -> Tensor:
         """Return values ``(B, M)`` of states ``(B, S)`` and candidates ``(B, M, F)``."""
@@ -92,7 +92,7 @@ class LalRlNetwork(nn.Module):
         self.to_empty(device="cpu")
 
     def reset_parameters(self, generator: torch.Generator, bias: float = 0.0) -> None:
-        """Draw the weights (Glorot's uniform rule, biases zero, as TensorFlow's layers do); ``bias`` is the output's."""
+        """Draw the weights by Glorot's uniform rule, as TensorFlow's layers do; ``bias`` is the output's."""
         for layer in (self.of_state, self.joint, self.value):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
@@ -101,7 +101,7 @@ class LalRlNetwork(nn.Module):
     def shift(self, bias: float) -> None:
         """Add ``bias`` to every value."""
         with torch.no_grad():
-            self.value.bias += bias
+            self.value.bias.add_(bias)
 
     def forward(self, state: Tensor, candidates: Tensor) -> Tensor:
         """Return values ``(B, M)`` of states ``(B, S)`` and candidates ``(B, M, F)``."""
@@ -202,5 +202,5 @@ class LalRlPolicy(QPolicy):
     network_class = LalRlNetwork
     default_hidden = (10, 5)
 
-    def __init__(self, *args: Any, standardize: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, standardize=standardize, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"standardize": False, **kwargs})

@@ -90,6 +90,11 @@ class EpisodeSampler:
             raise SettingsError(f"a classifier needs two classes or more, got {', '.join(self.classes) or 'none'}.")
         if len(shares) != 4 or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-6:
             raise SettingsError(f"shares {shares} must be four positive numbers that sum to 1: {', '.join(PARTS)}.")
+        if initial < 1 or state < 1 or (pool is not None and pool < initial * len(self.classes)):
+            raise SettingsError(
+                f"pool={pool}, state={state}, initial={initial}: each must be at least 1, and the pool must hold "
+                f"{initial} initial labels of {len(self.classes)} classes."
+            )
         labels = class_of_rows(cohort, self.classes)
         rows = rows[labels[rows] >= 0]
         if not len(rows):
@@ -131,6 +136,8 @@ class EpisodeSampler:
     def batch(self, indices: Sequence[int] | IntArray) -> EpisodeBatch:
         """Return where the episodes with the given numbers start; any non-negative integers."""
         drawn = [self._draw(int(index)) for index in indices]
+        if not drawn:
+            raise SettingsError("a batch needs at least one episode.")
         return EpisodeBatch(np.asarray(indices, np.int64), *(np.stack(part) for part in zip(*drawn, strict=True)))
 
     def _draw(self, index: int) -> tuple[IntArray, NDArray[np.int64]]:

@@ -140,7 +140,7 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
     ```
 
     ## Information
-    ``reset``: ``episode_id`` (its number), ``initial_ids`` (I,) rows of the cohort. Always: ``action_mask`` (M,) int8,
+    ``reset``: ``initial_ids`` (I,) rows of the cohort. Always: ``episode_id`` its number, ``action_mask`` (M,) int8,
     ``candidate_ids`` (M,) rows of the cohort, ``reward_accuracy`` the metric on D_R, ``n_labelled``. ``step``,
     besides: ``ids`` (N,) rows that were labelled and ``labels`` (N,) their classes, -1 where an index labelled nothing.
     At the end of the episode, and only then: ``test_curve`` (T + 1,), the metric on the test set before the first and
@@ -171,8 +171,8 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         """Start an episode; ``options={"episode": i}`` chooses episode ``i``."""
         super().reset(seed=seed)
         chosen = (options or {}).get("episode")
-        index = _draw(self.engine, self.np_random) if chosen is None else int(chosen)
-        self.episodes.begin(np.arange(1), [index])
+        numbers = None if chosen is None else chosen_numbers({"episode": [chosen]}, "episode", 1)
+        self.episodes.begin(np.arange(1), [_draw(self.engine, self.np_random)] if numbers is None else numbers)
         self._begun = True
         return self._observe(), first(_start_info(self.episodes))
 
@@ -204,6 +204,8 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs to go on exactly here."""
+        if not self._begun:
+            raise RuntimeError("ActiveLabel-v0: call reset() first.")
         return {"rng": [self.np_random.bit_generator.state], "episodes": self.episodes.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> Observation:
@@ -307,7 +309,8 @@ class ActiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
             info |= masked(_end_info(self.episodes, over), over)
         if ended.any():  # NEXT_STEP: these begin now
             self._start(ended)
-            info |= masked(_start_info(self.episodes), ended | ~ended)
+            started = _start_info(self.episodes)
+            info |= masked(started, np.ones(self.num_envs, dtype=np.bool_)) | {"_initial_ids": ended}
         elif over.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
             info = self._restart(over, info)
         return self.episodes.observe(), result.reward, over, np.zeros(self.num_envs, dtype=np.bool_), info
@@ -339,6 +342,8 @@ class ActiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what :meth:`load_state_dict` needs to go on exactly here."""
+        if not self._begun:
+            raise RuntimeError("ActiveLabel-v0: call reset() first.")
         return {"rng": [r.bit_generator.state for r in self._rngs], "episodes": self.episodes.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> Observation:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -96,26 +97,25 @@ class ActiveLabelSettings:
             raise SettingsError(f"batch={self.batch} labels a step exceed the budget of {self.budget}.")
         if self.candidates is not None and self.candidates < self.batch:
             raise SettingsError(f"batch={self.batch} images cannot be chosen from candidates={self.candidates}.")
-        known = {
-            "features": FEATURES,
-            "state": (*STATES, PROGRESS),
-            "observe": OBSERVABLE,
+        one = {
             "distance": ("euclidean", "cosine"),
             "space": ("latent", "data"),
             "metric": METRICS,
             "reward": ("change", "target"),
         }
-        for name, names in known.items():
-            value = getattr(self, name)
-            if isinstance(value, str) != (name in ("distance", "space", "metric", "reward")):
-                raise SettingsError(f"{name}={value!r}: give {'one name' if value is not str else 'a list of names'}.")
-            for entry in (value,) if isinstance(value, str) else value:
-                if entry not in names:
-                    raise SettingsError(unknown(f"entry of {name}", entry, names))
+        for name, known in one.items():
+            _check_names(name, (getattr(self, name),), known)
+        several = {"features": FEATURES, "state": (*STATES, PROGRESS), "observe": OBSERVABLE}
+        for name, known in several.items():
+            _check_names(name, getattr(self, name), known)
         if not self.features or not self.state:
             raise SettingsError("features and state must each name something.")
-        if not 0 < self.tolerance <= 1:
-            raise SettingsError(f"tolerance={self.tolerance} must be a share of the reachable quality, above 0 to 1.")
+        if isinstance(self.classes, str):
+            raise SettingsError(f"classes='{self.classes}' is one text; give a list of names.")
+        if not isinstance(self.tolerance, (int, float)) or not 0 < self.tolerance <= 1:
+            raise SettingsError(f"tolerance={self.tolerance!r} must be a share of the reachable quality, above 0 to 1.")
+        if not isinstance(self.learner_arguments, dict):
+            raise SettingsError(f"learner_arguments={self.learner_arguments!r} must be names and values.")
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
         make_learner(self.learner, **self.learner_arguments)
@@ -134,6 +134,14 @@ class ActiveLabelSettings:
                 raise SettingsError(unknown("setting of ActiveLabel-v0", name, known))
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
         return cls(**values)
+
+
+def _check_names(setting: str, names: Any, known: Iterable[str]) -> None:
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"{setting}={names!r} must be a list of names, of {', '.join(sorted(known))}.")
+    for name in names:
+        if name not in known:
+            raise SettingsError(unknown(f"entry of {setting}", name, known))
 
 
 class ActiveLabelEngine:
@@ -222,11 +230,12 @@ class ActiveLabelEngine:
         ------
         SettingsError: if a change concerns the split or the latent space.
         """
-        fixed = {"fractions", "standardize", "components"} & set(changes)
+        fixed = {"fractions", "standardize", "components", "split_seed"} & set(changes)
         if fixed:
             raise SettingsError(f"{', '.join(sorted(fixed))}: make a new engine for another split or latent space.")
         other = copy.copy(self)
-        other._configure(replace(self.settings, **changes))
+        present = {f.name: getattr(self.settings, f.name) for f in fields(self.settings)}
+        other._configure(ActiveLabelSettings.make(**{**present, **changes}))
         return other
 
     @property

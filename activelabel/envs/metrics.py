@@ -14,15 +14,20 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 """``metric(probabilities, labels)``: float32 ``(B, n, C)`` and int64 ``(n,)`` give float64 ``(B,)``, 0 to 1."""
 
 
+def _predicted(probabilities: Tensor) -> Tensor:
+    # Over the middle of the layout that the linear models leave, which is many times faster than over its last.
+    return probabilities.transpose(1, 2).argmax(dim=1)
+
+
 def accuracy(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Return the share of images whose most likely class is theirs."""
-    return (probabilities.argmax(dim=-1) == labels).double().mean(dim=-1)
+    return (_predicted(probabilities) == labels).double().mean(dim=-1)
 
 
 def balanced_accuracy(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Return the mean over classes of the share of its images that are recognised."""
     member = one_hot(labels, probabilities.shape[-1]).double()
-    right = (probabilities.argmax(dim=-1) == labels).double()
+    right = (_predicted(probabilities) == labels).double()
     return ((right @ member) / member.sum(dim=0)).mean(dim=-1)
 
 

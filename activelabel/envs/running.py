@@ -338,7 +338,8 @@ class RunningEpisodes:
         positions = pool.gather(1, slots)
         weight = self.weight[:, : places + 1].repeat_interleave(tries, dim=0)
         weight[:, -1] = 1
-        model = e.learner.fit(e.x["pool"][positions], e.y["pool"][positions], weight, e.n_classes, None)
+        previous = None if self.warm is None else self.warm.repeat_interleave(tries, dim=0)
+        model = e.learner.fit(e.x["pool"][positions], e.y["pool"][positions], weight, e.n_classes, previous)
         x = e.x["reward"]
         probabilities = checked(model.predict_proba(x), (len(slots), len(x), e.n_classes), e.learner)
         quality: NDArray[np.float64] = METRICS[e.settings.metric](probabilities, e.y["reward"]).cpu().numpy()
@@ -379,7 +380,7 @@ def check_actions(actions: Any, shape: tuple[int, int], candidates: int) -> IntA
     actions = np.asarray(actions)
     if actions.shape != shape or actions.dtype.kind not in "iu":
         raise SettingsError(
-            f"an action must hold integers of shape {shape[1:]}, got {actions.dtype} {actions.shape[1:]}."
+            f"actions must be integers of shape {shape}, one row an episode; got {actions.dtype} {actions.shape}."
         )
     if actions.size and (actions.min() < 0 or actions.max() >= candidates):
         bad = int(actions.min()) if actions.min() < 0 else int(actions.max())
