@@ -85,6 +85,9 @@ class DDQN(OffPolicyAlgorithm):
     SettingsError: if a value is out of range or does not fit the env.
     """
 
+    observed: ClassVar[tuple[str, ...]] = ("features", "state", "state_images", "distance", "space")
+    """The settings of ``ActiveLabel-v0`` that decide what the numbers of an observation mean."""
+
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"QPolicy": QPolicy, "LalRlPolicy": LalRlPolicy}
     policy: QPolicy
 
@@ -149,7 +152,7 @@ class DDQN(OffPolicyAlgorithm):
         self.returns: list[float] = []
         """Mean return of each round."""
         self.env_settings: dict[str, Any] = {}
-        """The settings of ``ActiveLabel-v0`` that the observations were made with."""
+        """Those of :attr:`observed`, of the env that it was trained on."""
         self.notes: dict[str, Any] = {}
         """JSON-serialisable notes that callbacks keep with the model, such as the best validation result."""
         if _init_setup_model:
@@ -179,7 +182,7 @@ class DDQN(OffPolicyAlgorithm):
             settings = self.env.get_attr("engine", 0)[0].settings
         except AttributeError:
             raise SettingsError("DDQN trains on ActiveLabel-v0; this env has no engine.") from None
-        self.env_settings = {name: getattr(settings, name) for name in saving.OBSERVATION}
+        self.env_settings = {name: getattr(settings, name) for name in self.observed}
         self.n = 1 if self._scalar else len(self.action_space.nvec)  # type: ignore[attr-defined]
 
     def set_random_seed(self, seed: int | None = None) -> None:

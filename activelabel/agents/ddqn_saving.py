@@ -17,10 +17,7 @@ from activelabel.errors import SettingsError, unknown
 if TYPE_CHECKING:
     from activelabel.agents.ddqn import DDQN
 
-__all__ = ["OBSERVATION", "change", "damage", "header", "restore", "restore_env_state", "tensors"]
-
-OBSERVATION = ("features", "state", "state_images", "distance", "space")
-"""The settings of ``ActiveLabel-v0`` that decide what the numbers of an observation mean."""
+__all__ = ["change", "damage", "header", "restore", "restore_env_state", "tensors"]
 
 _SETTINGS = (
     "buffer_size",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from activelabel.agents.ddqn import DDQN
 
@@ -25,13 +25,15 @@ class LalRl(DDQN):
 
     The state goes through 10 sigmoid units, these and the candidate through 5; Adam 1e-3; discount 1; prioritised
     replay of 10,000 steps with exponent 0.5; every candidate of the next step is looked at; the target network
-    follows by a thousandth of a percent share at every gradient step; 60 gradient steps after 10 episodes.
+    follows by a hundredth at every gradient step; 60 gradient steps after each round.
 
     Parameters
     ----------
     policy, env, **settings: see :class:`~activelabel.agents.ddqn.DDQN`; what is given replaces the above. Make the env
         with :data:`LAL_RL_ENV`.
     """
+
+    observed: ClassVar[tuple[str, ...]] = (*DDQN.observed, "learner", "batch")
 
     def __init__(self, policy: Any = "LalRlPolicy", env: Any = None, **settings: Any) -> None:
         published = {
