@@ -297,8 +297,7 @@ class DDQN(OffPolicyAlgorithm):
 
     def _see(self, observation: dict[str, NDArray[Any]]) -> _Seen:
         state, candidates, mask, _ = self.policy.encode(observation)
-        with torch.no_grad():
-            values = self.policy.q(state, candidates).masked_fill_(~mask, -math.inf)
+        values = self.policy.values(state, candidates).masked_fill_(~mask, -math.inf)
         return _Seen(state, candidates, mask, _top(values, self.n))
 
     def _explore(self, seen: _Seen) -> Tensor:
@@ -391,8 +390,8 @@ class DDQN(OffPolicyAlgorithm):
 
     def _next_value(self, steps: Transitions) -> Tensor:
         """Return the value ``(n,)`` of the best next batch."""
-        online = self.policy.q(steps.next_state, steps.next_candidates)
-        target = self.policy.q_target(steps.next_state, steps.next_candidates)
+        online = self.policy.values(steps.next_state, steps.next_candidates)
+        target = self.policy.values(steps.next_state, steps.next_candidates, target=True)
         choosing, valuing = (online, target) if self.target == "double" else (target, online)
         best = _top(choosing.masked_fill(~steps.next_mask, -math.inf), self.n)
         there = steps.next_mask.gather(1, best).float()
@@ -427,9 +426,7 @@ class DDQN(OffPolicyAlgorithm):
         int64 ``(B, N)``, or ``(N,)`` where there was no batch; without the last dimension for N = 1.
         """
         values, candidates, mask, batched = self.policy.encode(observation)
-        with torch.no_grad():
-            q = self.policy.q(values, candidates).masked_fill(~mask, -math.inf)
-        chosen = _top(q, self.n)
+        chosen = _top(self.policy.values(values, candidates).masked_fill_(~mask, -math.inf), self.n)
         if not deterministic:
             keys = torch.rand(mask.shape, generator=self._predict_rng).to(self.device)
             random = _top(keys + mask.scatter(1, chosen, False).float() + mask.float(), self.n)
