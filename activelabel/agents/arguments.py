@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,19 +81,23 @@ def check_ddqn_arguments(model: Any) -> None:
     least |= {"target_update_interval": 1, "patience": 1}
     for name, low in least.items():
         value = getattr(model, name)
-        if not (value is None and name == "patience") and (not isinstance(value, int) or value < low):
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not (value is None and name == "patience") and (not whole or value < low):
             raise SettingsError(f"{name}={value!r} must be a whole number of at least {low}.")
     for name in ("gamma", "tau", "exploration_initial", "exploration_final", "exploration_fraction"):
-        if not 0 <= getattr(model, name) <= 1:
-            raise SettingsError(f"{name}={getattr(model, name)} must be from 0 to 1.")
-    if not model.reward_scale > 0 or not model.priority_exponent >= 0:
-        raise SettingsError(
-            f"reward_scale={model.reward_scale} must be positive and priority_exponent={model.priority_exponent} not "
-            "negative."
-        )
-    if isinstance(model.value_bias, str) and model.value_bias != "duration":
-        raise SettingsError(f"value_bias='{model.value_bias}' must be a number or 'duration'.")
-    if model.max_grad_norm is not None and model.max_grad_norm <= 0:
-        raise SettingsError(f"max_grad_norm={model.max_grad_norm} must be positive, or None.")
-    if not callable(model.learning_rate) and not model.learning_rate > 0:
-        raise SettingsError(f"learning_rate={model.learning_rate} must be positive.")
+        if not (_is_number(getattr(model, name)) and 0 <= getattr(model, name) <= 1):
+            raise SettingsError(f"{name}={getattr(model, name)!r} must be from 0 to 1.")
+    if not _is_number(model.priority_exponent) or model.priority_exponent < 0:
+        raise SettingsError(f"priority_exponent={model.priority_exponent!r} must be a number, not negative.")
+    if not _is_number(model.value_bias) and model.value_bias != "duration":
+        raise SettingsError(f"value_bias={model.value_bias!r} must be a number or 'duration'.")
+    for name in ("reward_scale", "max_grad_norm", "learning_rate"):
+        value = getattr(model, name)
+        if (value is None and name == "max_grad_norm") or (callable(value) and name == "learning_rate"):
+            continue
+        if not _is_number(value) or not value > 0:
+            raise SettingsError(f"{name}={value!r} must be positive{', or None' if name == 'max_grad_norm' else ''}.")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, numbers.Real) and math.isfinite(value)

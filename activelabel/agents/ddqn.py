@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -19,30 +16,22 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from activelabel.agents import ddqn_saving as saving
 from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
-from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
-from activelabel.agents.replay import Replay, Transitions
+from activelabel.agents.replay import Replay
+from activelabel.agents.saved import SavedAgent
+from activelabel.agents.targets import Seen, mixed, td_error, top, transitions
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """An encoded observation, and the batch ``(B, N)`` that the online network prefers."""
-
-    state: Tensor
-    candidates: Tensor
-    mask: Tensor
-    best: Tensor
-
-
-class DDQN(OffPolicyAlgorithm):
+class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has arguments of its own
     """Learns ``Q(state, candidate)`` and labels the N candidates of the largest values (Eq. 3).
 
     A round: every env plays one episode, then ``gradient_steps`` steps on the replay buffer. The value of a batch of N
@@ -151,6 +140,7 @@ class DDQN(OffPolicyAlgorithm):
         check_ddqn_arguments(self)
         self.returns: list[float] = []
         """Mean return of each round."""
+        self._running_returns = np.zeros(0)
         self.env_settings: dict[str, Any] = {}
         """Those of :attr:`observed`, of the env that it was trained on."""
         self.notes: dict[str, Any] = {}
@@ -178,12 +168,15 @@ class DDQN(OffPolicyAlgorithm):
     def _adopt_env(self) -> None:
         """Take the batch size and the observation's settings from the env."""
         assert self.env is not None
+        self.env_settings = self._settings_of(self.env)
+        self.n = 1 if self._scalar else len(self.action_space.nvec)  # type: ignore[attr-defined]
+
+    def _settings_of(self, env: VecEnv) -> dict[str, Any]:
         try:
-            settings = self.env.get_attr("engine", 0)[0].settings
+            settings = env.get_attr("engine", 0)[0].settings
         except AttributeError:
             raise SettingsError("DDQN trains on ActiveLabel-v0; this env has no engine.") from None
-        self.env_settings = {name: getattr(settings, name) for name in self.observed}
-        self.n = 1 if self._scalar else len(self.action_space.nvec)  # type: ignore[attr-defined]
+        return {name: getattr(settings, name) for name in self.observed}
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed exploration, replay and the env; global generators are left alone."""
@@ -209,6 +202,11 @@ class DDQN(OffPolicyAlgorithm):
             found = env.observation_space[name].shape[-1]
             if found != length:
                 raise SettingsError(f"the policy was made for '{name}' of {length} numbers, the env gives {found}.")
+        for name, value in self._settings_of(env).items():
+            if name in self.observed and self.env_settings.get(name, value) != value:
+                raise SettingsError(
+                    f"the agent was trained with {name}={self.env_settings[name]}, the env has {value}."
+                )
         n = 1 if isinstance(env.action_space, gym.spaces.Discrete) else len(env.action_space.nvec)
         if len(self.replay) and n != self.n:
             raise SettingsError(f"the replay buffer holds batches of {self.n}, the env labels {n} a step.")
@@ -240,11 +238,16 @@ class DDQN(OffPolicyAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
+        if reset_num_timesteps:
+            self.returns = []
+            self.notes.pop("stopped", None)
+        if reset_num_timesteps or len(self._running_returns) != self.n_envs:
+            self._running_returns = np.zeros(self.n_envs)
         going = not self.notes.get("stopped", False)
         while going and self.num_timesteps < total_timesteps:
             callback.on_rollout_start()
             going = self._play_round(callback)
-            if self._episode_num >= self.warm_start_episodes:
+            if going and self._episode_num >= self.warm_start_episodes:
                 self._warm_up()
                 self.train(self.gradient_steps, self.batch_size)
             if going and self._settled():
@@ -261,7 +264,7 @@ class DDQN(OffPolicyAlgorithm):
         returns: list[float] = []
         self.policy.set_training_mode(False)
         assert isinstance(self._last_obs, dict)
-        seen = self._see(self._last_obs)
+        seen, rng = self._see(self._last_obs), self._explore_rng
         while len(returns) < self.n_envs:
             chosen = self._explore(seen)
             actions = chosen.cpu().numpy()
@@ -269,11 +272,15 @@ class DDQN(OffPolicyAlgorithm):
             assert isinstance(new_obs, dict)
             self.num_timesteps += self.n_envs
             following = self._see(new_obs)
-            self._store(seen, chosen, rewards, dones, following, infos)
+            scaled = np.asarray(rewards, np.float32) * np.float32(self.reward_scale)
+            used = np.array([info["ids"] for info in infos]) >= 0
+            self.replay.add(transitions(seen, chosen, used, scaled, dones, following, self.next_candidates, rng))
             self._last_obs, seen = new_obs, following
             self._update_info_buffer(infos, dones)
             self._episode_num += int(dones.sum())
-            returns += [info["episode"]["r"] for info, done in zip(infos, dones, strict=True) if done]
+            self._running_returns += rewards
+            returns += self._running_returns[dones].tolist()
+            self._running_returns[dones] = 0
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             callback.update_locals(locals())
             if not callback.on_step():
@@ -292,56 +299,17 @@ class DDQN(OffPolicyAlgorithm):
         """The present probability of a random candidate."""
         if self._episode_num < self.warm_start_episodes:
             return 1.0
-        done = (1 - self._current_progress_remaining) / max(self.exploration_fraction, 1e-9)
-        return self.exploration_initial + min(1.0, done) * (self.exploration_final - self.exploration_initial)
+        left = 1 - min(1.0, (1 - self._current_progress_remaining) / max(self.exploration_fraction, 1e-9))
+        return self.exploration_final + left * (self.exploration_initial - self.exploration_final)
 
-    def _see(self, observation: dict[str, NDArray[Any]]) -> _Seen:
+    def _see(self, observation: dict[str, NDArray[Any]]) -> Seen:
         state, candidates, mask, _ = self.policy.encode(observation)
         values = self.policy.values(state, candidates).masked_fill_(~mask, -math.inf)
-        return _Seen(state, candidates, mask, _top(values, self.n))
+        return Seen(state, candidates, mask, top(values, self.n))
 
-    def _explore(self, seen: _Seen) -> Tensor:
+    def _explore(self, seen: Seen) -> Tensor:
         """Return ``(B, N)`` candidates: the best, some of them replaced by random ones."""
-        best, mask = seen.best, seen.mask
-        shape = mask.shape
-        keys = torch.rand(shape, generator=self._explore_rng).to(self.device)
-        free = mask.scatter(1, best, False)
-        # Where too few are left the mask is what counts, then the order.
-        random = _top(keys + free.float() + mask.float(), self.n)
-        flip = torch.rand((shape[0], self.n), generator=self._explore_rng) < self.epsilon
-        return torch.where(flip.to(self.device), random, best)
-
-    def _store(
-        self,
-        seen: _Seen,
-        chosen: Tensor,
-        rewards: NDArray[Any],
-        dones: NDArray[np.bool_],
-        following: _Seen,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """Put a step into the replay buffer."""
-        # After the end of an episode nothing is looked up, so its place may hold the next one's start.
-        candidates, mask = following.candidates, following.mask
-        if self.next_candidates:
-            keys = torch.rand(mask.shape, generator=self._explore_rng).to(self.device) + mask.float()
-            keys.scatter_(1, following.best, -1.0)
-            others = _top(keys, min(self.next_candidates, keys.shape[1] - self.n))
-            kept = torch.cat([following.best, others], dim=1)
-            candidates, mask = _rows(candidates, kept), mask.gather(1, kept)
-        used = torch.tensor([[i >= 0 for i in info["ids"]] for info in infos], device=self.device)
-        self.replay.add(
-            Transitions(
-                seen.state,
-                _rows(seen.candidates, chosen),
-                used,
-                torch.as_tensor(np.asarray(rewards, np.float32) * np.float32(self.reward_scale), device=self.device),
-                following.state,
-                candidates,
-                mask,
-                torch.as_tensor(dones, device=self.device),
-            )
-        )
+        return mixed(seen.best, seen.mask, self.epsilon, self._explore_rng)
 
     def _warm_up(self) -> None:
         """Before the first gradient step: start the values near the returns that were seen."""
@@ -360,7 +328,7 @@ class DDQN(OffPolicyAlgorithm):
         losses, means = [], []
         for _ in range(gradient_steps):
             steps, places = self.replay.sample(batch_size, self._replay_rng)
-            error, values = self._td_error(steps)
+            error, values = td_error(self.policy, steps, self.n, self.gamma, self.credit, self.target)
             loss = error.square().mean()
             self.policy.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -376,27 +344,6 @@ class DDQN(OffPolicyAlgorithm):
         self.logger.record("train/loss", float(torch.stack(losses).mean()))
         self.logger.record("train/q_values", float(torch.stack(means).mean()))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def _td_error(self, steps: Transitions) -> tuple[Tensor, Tensor]:
-        """Return target less value, ``(n,)`` or with ``credit="each"`` ``(n, N)``, and the values ``(n, N)``."""
-        values = self.policy.q(steps.state, steps.action)
-        with torch.no_grad():
-            target = steps.reward + self.gamma * ~steps.done * self._next_value(steps)
-        used = steps.used.float()
-        if self.credit == "each":
-            return (target[:, None] - values) * used, values
-        total = (values * used).sum(dim=1)
-        return target - (total if self.credit == "sum" else total / used.sum(dim=1).clamp(min=1)), values
-
-    def _next_value(self, steps: Transitions) -> Tensor:
-        """Return the value ``(n,)`` of the best next batch."""
-        online = self.policy.values(steps.next_state, steps.next_candidates)
-        target = self.policy.values(steps.next_state, steps.next_candidates, target=True)
-        choosing, valuing = (online, target) if self.target == "double" else (target, online)
-        best = _top(choosing.masked_fill(~steps.next_mask, -math.inf), self.n)
-        there = steps.next_mask.gather(1, best).float()
-        total: Tensor = (valuing.gather(1, best) * there).sum(dim=1)
-        return total if self.credit == "sum" else total / there.sum(dim=1).clamp(min=1)
 
     def _settled(self) -> bool:
         if self.patience is None or len(self.returns) < 2 * self.patience or self.epsilon > self.exploration_final:
@@ -426,91 +373,28 @@ class DDQN(OffPolicyAlgorithm):
         int64 ``(B, N)``, or ``(N,)`` where there was no batch; without the last dimension for N = 1.
         """
         values, candidates, mask, batched = self.policy.encode(observation)
-        chosen = _top(self.policy.values(values, candidates).masked_fill_(~mask, -math.inf), self.n)
+        if self.n > mask.shape[1]:
+            raise SettingsError(f"n={self.n} candidates cannot be chosen of {mask.shape[1]}.")
+        chosen = top(self.policy.values(values, candidates).masked_fill_(~mask, -math.inf), self.n)
         if not deterministic:
-            keys = torch.rand(mask.shape, generator=self._predict_rng).to(self.device)
-            random = _top(keys + mask.scatter(1, chosen, False).float() + mask.float(), self.n)
-            flip = torch.rand(chosen.shape, generator=self._predict_rng) < self.exploration_final
-            chosen = torch.where(flip.to(self.device), random, chosen)
+            chosen = mixed(chosen, mask, self.exploration_final, self._predict_rng)
         actions: IntArray = chosen.cpu().numpy()
         actions = actions[:, 0] if self.n == 1 else actions
         return (actions if batched else actions[0]), state
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(
-        self,
-        path: str | os.PathLike[str] | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Write the model, its optimiser, replay buffer and generators and the state of its env, so that training
-        continues exactly.
+    optional: ClassVar[tuple[str, ...]] = ("replay",)
 
-        Parameters
-        ----------
-        path: ``.zip`` is added where there is no suffix. Streams, ``exclude`` and ``include`` are not supported, but
-            for ``exclude=["replay"]``, which leaves the buffer out: enough to predict.
-        """
-        if isinstance(path, io.BufferedIOBase) or include or set(exclude or ()) - {"replay"}:
-            raise SettingsError("DDQN.save takes a path alone, and exclude=['replay'].")
-        write_model(
-            path, type(self).__name__, saving.header(self), saving.tensors(self, "replay" not in (exclude or ()))
-        )
+    def _contents(self, exclude: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return saving.header(self), saving.tensors(self, "replay" not in exclude)
 
     @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | os.PathLike[str],
-        env: Any = None,
-        device: torch.device | str = "auto",
-        custom_objects: Mapping[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> DDQN:
-        """Read a model.
+    def _restored(cls, header: dict[str, Any], tensors: dict[str, Any], device: torch.device | str) -> DDQN:
+        return saving.restore(cls, header, tensors, device)
 
-        Parameters
-        ----------
-        path: what :meth:`save` wrote.
-        env: to train on; not needed to predict.
-        device: where to.
-        custom_objects: must be empty: model files hold no objects.
-        print_system_info: ignored.
-        force_reset: start the env anew; with False it goes on with the episodes it was saved in, and training
-            continues exactly.
-        **kwargs: settings to change, such as ``gradient_steps``, ``tensorboard_log`` or ``verbose``.
-
-        Raises
-        ------
-        CheckpointError: if the file is missing, damaged, or not a model of this agent.
-        """
-        if custom_objects:
-            raise SettingsError("DDQN.load takes no custom_objects: model files hold no objects.")
-        header, tensors = read_model(path, cls.__name__)
-        with saving.damage(path):
-            model = saving.restore(cls, header, tensors, device)
-        saving.change(model, kwargs)
-        if env is not None:
-            model.set_env(env)
-            assert model.env is not None
-            model.env.seed(model.seed)
-            if not force_reset:
-                with saving.damage(path, settings=False):
-                    model._last_obs = saving.restore_env_state(model.env, header)
-        return model
+    def _change(self, settings: dict[str, Any]) -> None:
+        saving.change(self, settings)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-
-def _top(values: Tensor, n: int) -> Tensor:
-    """Return the indices ``(B, n)`` of the largest values, equal ones in their order."""
-    best: Tensor = values.sort(dim=1, descending=True, stable=True).indices[:, :n]
-    return best
-
-
-def _rows(vectors: Tensor, chosen: Tensor) -> Tensor:
-    """Return ``(B, n, F)``: the vectors ``(B, M, F)`` at the indices ``(B, n)``."""
-    return vectors.gather(1, chosen[:, :, None].expand(-1, -1, vectors.shape[2]))

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
-from activelabel.agents.saving import check_saveable, damage, restore_env_state
+from activelabel.agents.saving import check_saveable
 from activelabel.envs.sb3 import env_state
 from activelabel.errors import SettingsError, unknown
 
 if TYPE_CHECKING:
     from activelabel.agents.ddqn import DDQN
-
-__all__ = ["change", "damage", "header", "restore", "restore_env_state", "tensors"]
 
 _SETTINGS = (
     "buffer_size",
@@ -51,6 +49,8 @@ def header(model: DDQN) -> dict[str, Any]:
     SettingsError: if the learning rate, the policy class or its arguments are objects that cannot be written down.
     """
     rate = check_saveable(model)
+    if not isinstance(model.env_settings.get("learner", ""), str):
+        raise SettingsError("a model that was trained with a learner of your own cannot name it in its file.")
     return {
         "policy": model.policy_class.__name__,
         "policy_kwargs": model.policy_kwargs,
@@ -61,6 +61,7 @@ def header(model: DDQN) -> dict[str, Any]:
         "env_settings": model.env_settings,
         "counters": {name: getattr(model, name) for name in _COUNTERS},
         "returns": model.returns,
+        "running_returns": model._running_returns.tolist(),
         "env": None if model.env is None or model._last_obs is None else env_state(model.env),
         "notes": model.notes,
     }
@@ -111,6 +112,7 @@ def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], de
         getattr(model, f"_{name}_rng").set_state(state)
     lists = {name: tuple(v) if isinstance(v, list) else v for name, v in header["env_settings"].items()}
     model.env_settings, model.returns, model.notes = lists, header["returns"], header["notes"]
+    model._running_returns = np.array(header["running_returns"], dtype=np.float64)
     return model
 
 

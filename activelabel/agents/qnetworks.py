@@ -168,7 +168,7 @@ class QPolicy(BasePolicy):
         network = self.q_target if target else self.q
         size = max(1, _BLOCK // candidates.shape[1]) if self.device.type == "cpu" else len(state)
         with torch.no_grad():
-            blocks = [network(s, c) for s, c in zip(state.split(size), candidates.split(size), strict=True)]
+            blocks = [network(state[i : i + size], candidates[i : i + size]) for i in range(0, len(state), size)]
         return torch.cat(blocks)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -21,8 +19,8 @@ from stable_baselines3.common.utils import safe_mean
 
 from activelabel.agents import saving
 from activelabel.agents.arguments import StepSchedule, check_arguments
-from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.policies import BiLSTMPolicy
+from activelabel.agents.saved import SavedAgent
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
 from activelabel.data import Standardizer
 from activelabel.data.cohort import IntArray
@@ -32,7 +30,7 @@ from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
 
 
-class Reinforce(BaseAlgorithm):
+class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has arguments of its own
     """Policy gradient on one-step episodes whose action is a set of K images.
 
     One update: ``batch_size`` tasks, one forward pass each, ``n_samples`` selections of each from that pass; the
@@ -249,7 +247,7 @@ class Reinforce(BaseAlgorithm):
         selections = self.rule.sample(logits, self.k, self.n_samples, self._train_rng)
         chosen = selections.cpu().numpy()
         rewards = score_selections(self.env, chosen)
-        self._last_obs, _, _, infos = self.env.step(chosen[:, 0])  # type: ignore[assignment]
+        self._last_obs, _, _, infos = self.env.step(chosen[:, 0])
         self.num_timesteps += self.n_envs
         self._update_info_buffer(infos)
         random = np.array([info["random_reward"] for info in infos])
@@ -334,65 +332,15 @@ class Reinforce(BaseAlgorithm):
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save(
-        self,
-        path: str | os.PathLike[str] | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Write the model, its optimiser, its generators and the state of its env, so that training continues exactly.
-
-        Parameters
-        ----------
-        path: ``.zip`` is added where there is no suffix. Streams, ``exclude`` and ``include`` are not supported:
-            the file has one form.
-        """
-        if isinstance(path, io.BufferedIOBase) or exclude or include:
-            raise SettingsError("Reinforce.save takes a path alone.")
-        write_model(path, "Reinforce", saving.header(self), saving.tensors(self))
+    def _contents(self, exclude: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return saving.header(self), saving.tensors(self)
 
     @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | os.PathLike[str],
-        env: Any = None,
-        device: torch.device | str = "auto",
-        custom_objects: Mapping[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> Reinforce:
-        """Read a model.
+    def _restored(cls, header: dict[str, Any], tensors: dict[str, Any], device: torch.device | str) -> Reinforce:
+        return saving.restore(cls, header, tensors, device)
 
-        Parameters
-        ----------
-        path: what :meth:`save` wrote.
-        env: to train on; not needed to predict.
-        device: where to.
-        custom_objects: must be empty: model files hold no objects.
-        print_system_info: ignored.
-        force_reset: start the env anew; with False it goes on with the task it was saved at, and training continues
-            exactly.
-        **kwargs: settings to change, such as ``n_samples``, ``tensorboard_log`` or ``verbose``.
-
-        Raises
-        ------
-        CheckpointError: if the file is missing, damaged, or not a model of this agent.
-        """
-        if custom_objects:
-            raise SettingsError("Reinforce.load takes no custom_objects: model files hold no objects.")
-        header, tensors = read_model(path, "Reinforce")
-        with saving.damage(path):
-            model = saving.restore(cls, header, tensors, device)
-        saving.change(model, kwargs)
-        if env is not None:
-            model.set_env(env)
-            assert model.env is not None
-            model.env.seed(model.seed)
-            if not force_reset:
-                with saving.damage(path, settings=False):
-                    model._last_obs = saving.restore_env_state(model.env, header)
-        return model
+    def _change(self, settings: dict[str, Any]) -> None:
+        saving.change(self, settings)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

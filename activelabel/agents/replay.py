@@ -69,11 +69,19 @@ class Replay:
                 value: Tensor = getattr(steps, name)
                 self.columns[name] = value.new_zeros(self.size, *value.shape[1:])
         places = torch.arange(self.next, self.next + n) % self.size
-        for name, column in self.columns.items():
-            column[places.to(column.device)] = getattr(steps, name)
+        for name in self.columns:
+            value, column = self._fitted(name, getattr(steps, name))
+            column[places.to(column.device)] = value
         self.errors[places] = self.largest
         self.next = (self.next + n) % self.size
         self.kept = min(self.kept + n, self.size)
+
+    def _fitted(self, name: str, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a value and its column, both as wide as the wider of them: pools may differ in size."""
+        if name in ("next_candidates", "next_mask"):
+            wide = max(value.shape[1], self.columns[name].shape[1])
+            value, self.columns[name] = _widened(value, wide), _widened(self.columns[name], wide)
+        return value, self.columns[name]
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Transitions, Tensor]:
         """Return ``n`` steps and their places, drawn with the CPU generator; by priority each at most once."""
@@ -93,8 +101,14 @@ class Replay:
 
     def state_dict(self) -> dict[str, object]:
         """Return what :meth:`load_state_dict` needs."""
-        columns = {name: column[: self.kept] for name, column in self.columns.items()}
-        return {"columns": columns, "errors": self.errors[: self.kept], "next": self.next, "largest": self.largest}
+        # Cloned: a view would take the whole storage into the file.
+        columns = {name: column[: self.kept].clone() for name, column in self.columns.items()}
+        return {
+            "columns": columns,
+            "errors": self.errors[: self.kept].clone(),
+            "next": self.next,
+            "largest": self.largest,
+        }
 
     def load_state_dict(self, saved: dict[str, object], device: torch.device) -> None:
         """Take over what was saved."""
@@ -109,3 +123,12 @@ class Replay:
         for name, column in columns.items():
             self.columns[name] = column.new_zeros(self.size, *column.shape[1:], device=device)
             self.columns[name][: self.kept] = column.to(device)
+
+
+def _widened(values: Tensor, width: int) -> Tensor:
+    """Return ``(n, K, ...)`` with zeros up to ``(n, width, ...)``."""
+    if values.shape[1] == width:
+        return values
+    wide = values.new_zeros(len(values), width, *values.shape[2:])
+    wide[:, : values.shape[1]] = values
+    return wide
