@@ -150,27 +150,38 @@ class LogisticRegression:
     ----------
     c: inverse strength of the regularisation for features of unit variance each (the engine's have unit mean squared
         norm), so that the default is scikit-learn's default on standardised data, as LAL-RL uses it.
-    max_iter: steps of the descent.
+    max_iter: steps of the descent at most.
+    tolerance: it ends earlier where no entry of the gradient is larger.
     """
 
     warm = False
 
-    def __init__(self, c: float = 1.0, max_iter: int = 1000) -> None:
-        if not c > 0 or max_iter < 1:
-            raise SettingsError(f"c={c} must be positive and max_iter={max_iter} at least 1.")
-        self.c, self.max_iter = c, max_iter
+    def __init__(self, c: float = 1.0, max_iter: int = 1000, tolerance: float = 3e-5) -> None:
+        if not c > 0 or max_iter < 1 or not tolerance > 0:
+            raise SettingsError(f"c={c} and tolerance={tolerance} must be positive, max_iter={max_iter} at least 1.")
+        self.c, self.max_iter, self.tolerance = c, max_iter, tolerance
 
     def fit(self, x: Tensor, y: Tensor, weight: Tensor, n_classes: int, previous: Tensor | None) -> LinearModel:
         """See :class:`Learner`."""
         # Two weight vectors share the penalty of scikit-learn's one.
         c = self.c * x.shape[-1] / (2 if n_classes == 2 else 1)
-        return descend(x, y, weight, n_classes, c, self.max_iter, None)
+        return descend(x, y, weight, n_classes, c, self.max_iter, None, self.tolerance)
 
 
 def descend(
-    x: Tensor, y: Tensor, weight: Tensor, n_classes: int, c: float, epochs: int, previous: Tensor | None
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    n_classes: int,
+    c: float,
+    epochs: int,
+    previous: Tensor | None,
+    tolerance: float | None = None,
 ) -> LinearModel:
     """Fit softmax classifiers; see :class:`SoftmaxHead` and :class:`Learner` for the arguments.
+
+    With a ``tolerance`` an episode's classifier is final once no entry of its gradient is larger, which is looked up
+    every 50 epochs; others go on.
 
     ``W = A X``: with ``P`` the predicted probabilities and ``n`` labelled images, the gradient of ``A`` is
     ``(P - Y) / n + A / (c n)``.
@@ -195,16 +206,25 @@ def descend(
     ahead, ahead_bias = a, bias
     exponentials, pulled = Exponentials(a), target * pull
     error = exponentials.values
+    done, final, final_bias = n < 0, a, bias
     for epoch in range(epochs):
         torch.bmm(ahead, gram, out=error)
         error.add_(ahead_bias)
         total = exponentials.compute()
         error.mul_(pull / total).sub_(pulled)
         new, new_bias = (ahead * keep).sub_(error), ahead_bias - error.sum(dim=2, keepdim=True)
+        if tolerance is not None and epoch % 50 == 49:
+            small = (torch.cat([ahead - new, ahead_bias - new_bias], dim=2) / step).abs().amax(dim=(1, 2), keepdim=True)
+            fresh = (small <= tolerance) & ~done
+            final, final_bias = torch.where(fresh, new, final), torch.where(fresh, new_bias, final_bias)
+            done |= fresh
+            if bool(done.all()):
+                break
         momentum = limit.clamp(max=epoch / (epoch + 3))
         ahead = (new - a).mul_(momentum).add_(new)
         ahead_bias = (new_bias - bias).mul_(momentum).add_(new_bias)
         a, bias = new, new_bias
+    a, bias = torch.where(done, final, a), torch.where(done, final_bias, bias)
     return LinearModel(a @ x, bias[:, :, 0], torch.cat([a, bias], dim=2))
 
 

@@ -364,7 +364,7 @@ class RunningEpisodes:
         for step in range(max((len(done) for done in saved["actions"]), default=0)):
             idle = np.array([len(done) <= step for done in saved["actions"]])
             held = self.over | idle
-            self.over, before = held, self.over.copy()
+            self.over, before = held.copy(), self.over.copy()
             nothing = [0] * self.engine.settings.batch
             self.label(np.array([nothing if idle[i] else done[step] for i, done in enumerate(saved["actions"])]))
             self.over = np.where(held, before, self.over)
