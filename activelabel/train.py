@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from activelabel.cli import run_command
-from activelabel.evaluation import Run
+from activelabel.evaluation import Report, Run, create_run, open_run
 from activelabel.settings import RunSettings, preset
 
 
@@ -20,8 +20,8 @@ from activelabel.settings import RunSettings, preset
 class Train:
     """Train an agent on an environment, validate it while it trains, and judge it against the baselines on test tasks.
 
-    Without arguments: the REINFORCE selector on the embedded cohort. A preset fills in the settings; what is given
-        here overrides it.
+    Without arguments: the REINFORCE selector of SelectiveLabel-v0 on the embedded cohort. With --env ActiveLabel-v0:
+    the DDQN that labels batch after batch. A preset fills in the settings; what is given here overrides it.
     """
 
     settings: Annotated[RunSettings, tyro.conf.arg(name="")]
@@ -50,30 +50,24 @@ def parse(arguments: Sequence[str]) -> Train:
     for name in ("preset", "agent", "env", "data"):
         first.add_argument(f"--{name}")
     known, _ = first.parse_known_args(list(arguments))
-    start = preset(known.preset or "default", known.agent or "reinforce", known.env or "SelectiveLabel-v0", known.data)
+    start = preset(known.preset or "default", known.agent, known.env or "SelectiveLabel-v0", known.data)
     return tyro.cli(Train, args=list(arguments), default=Train(start), prog="train.py")
 
 
 def train(command: Train) -> None:
     """Train, evaluate, and print where everything is."""
     if command.resume is not None:
-        run = Run.open(command.resume, command.progress)
+        run = open_run(command.resume, command.progress)
     else:
-        run = Run.create(command.settings, command.runs, command.progress)
-    s = run.settings
-    classes = f"held out: {', '.join(s.held_out)}" if s.held_out else "no condition held out"
-    print(f"{s.agent} on {s.env}, {s.data}: K = {s.k} of {s.pool} images, {classes}\n{run.folder}", flush=True)
+        run = create_run(command.settings, command.runs, command.progress)
+    print(f"{run.describe()}\n{run.folder}", flush=True)
     run.train()
-    report_on(run, run.folder)
+    publish(run, run.evaluate(), run.folder)
 
 
-def report_on(
-    run: Run, out: Path, ks: Sequence[int] | None = None, against: Sequence[str] | None = None, tasks: int | None = None
-) -> None:
-    """Evaluate, print the table, and write it with the figure and ``summary.json`` to ``out``."""
-    report = run.evaluate(ks, against, tasks)
-    notes = run.model().notes
-    print(f"\nbest on meta-validation: update {notes['best_update']}, AUROC {notes['best']:.3f}\n")
+def publish(run: Run, report: Report, out: Path) -> None:
+    """Print the table, and write it with the figure and ``summary.json`` to ``out``."""
+    print(f"\n{run.best()}\n")
     print(report.table())
     written = report.write(out, run=run.folder.name, preset=run.settings.preset, data=run.settings.data)
     print(f"\nwritten: {', '.join(str(path) for path in written)}")

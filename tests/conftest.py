@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from activelabel.data import Cohort, Source, SyntheticSettings, make_synthetic
+from activelabel.envs.candidates import FEATURES, STATES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +39,13 @@ ACTIVE: dict[str, Any] = {
     "learner_arguments": {"epochs": 30},
 }
 """Sizes that keep a step of ActiveLabel-v0 under some milliseconds; the budget is no multiple of the batch."""
+
+EVERYTHING: dict[str, Any] = {
+    "features": tuple(FEATURES),
+    "state": (*STATES, "progress"),
+    "observe": ("probabilities", "embeddings", "labelled"),
+}
+"""All that ActiveLabel-v0 can show at once."""
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +101,7 @@ def make_vec(cohort: Cohort) -> Callable[..., gym.vector.VectorEnv[Any, Any, Any
 
 @pytest.fixture(scope="session")
 def blobs() -> Cohort:
-    """Four overlapping classes in 6 dimensions, two images a patient; every tenth image has no class, two or a doubt."""
+    """Four overlapping classes in 6 dimensions, two images a patient; every tenth has no class, two, or a doubt."""
     rng = np.random.default_rng(0)
     n, classes = 700, ("A", "B", "C", "D")
     label = rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1])

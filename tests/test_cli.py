@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
+from run_files import one_run, same_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activelabel import evaluate, train
 from activelabel.agents import Reinforce
 from activelabel.agents.checkpoint import read_model
 from activelabel.data import Cohort
+from activelabel.evaluation import SelectiveRun, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = "--pool 20 --query 12 --k 4 --updates 6 --batch-size 4 --n-samples 2 --hidden 8 --val-every 2 --val-tasks 8"
@@ -38,24 +39,11 @@ def arguments(data: str, runs: Path, *more: str) -> list[str]:
     return ["--data", data, "--held-out", "Edema", "Atelectasis", "--runs", str(runs), *TINY, *more]
 
 
-def one_run(folder: Path) -> Path:
-    (run,) = folder.iterdir()
-    return run
-
-
 @pytest.fixture(scope="module")
 def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     assert train.main(arguments(data, runs)) == 0
     return one_run(runs)
-
-
-def same_tensors(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return set(a) == set(b) and all(same_tensors(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(same_tensors(x, y) for x, y in zip(a, b, strict=True))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
 
 
 def test_a_run_is_complete(trained: Path) -> None:
@@ -169,9 +157,8 @@ def test_evaluate_with_every_strategy_and_several_k(
 
 
 def test_evaluation_uses_the_standardisation_of_the_model(trained: Path) -> None:
-    from activelabel.evaluation import Run
-
-    run = Run.open(trained, progress=False)
+    run = open_run(trained, progress=False)
+    assert isinstance(run, SelectiveRun)
     stored = Reinforce.load(trained / "model.zip").standardizer
     assert stored is not None
     np.testing.assert_array_equal(run.test["seen"].standardizer.mean, stored.mean)

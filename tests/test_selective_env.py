@@ -1,4 +1,4 @@
-"""``SelectiveLabel-v0``: single env, vector env, and that both are the same game."""
+"""``SelectiveLabel-v0``: the single env; what holds for every env is in ``test_every_env.py``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import reference
-from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import activelabel
 from activelabel.data import SPLITS, Cohort, Standardizer
@@ -20,67 +18,7 @@ from activelabel.envs import PREDICTORS, SelectiveLabelEnv, SelectiveLabelVector
 from activelabel.envs.selective_engine import DUPLICATES
 from activelabel.errors import SettingsError
 
-OURS = sorted(i for i, spec in gym.registry.items() if str(spec.entry_point).startswith("activelabel."))
-"""Every registered env of the package."""
-
-SIZES: dict[str, dict[str, Any]] = {"SelectiveLabel-v0": {"k": 4, "pool": 20, "query": 12}}
-"""Small sizes by id; an env without an entry is tested at its defaults."""
-
 Make = Callable[..., Any]
-
-
-@pytest.fixture(params=OURS)
-def env_id(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def arguments(env_id: str, cohort: Cohort) -> dict[str, Any]:
-    return {"cohort": cohort, "device": "cpu", **SIZES.get(env_id, {})}
-
-
-# -- every env of the package -----------------------------------------------------------------------------------------
-
-
-def test_gymnasium_has_no_complaint(env_id: str, arguments: dict[str, Any]) -> None:
-    # Warnings are errors: the checker's advice counts too.
-    check_env(gym.make(env_id, **arguments).unwrapped)
-
-
-# A pool is a matrix on purpose: the policies read it image by image.
-@pytest.mark.filterwarnings("ignore:Your observation .* has an unconventional shape:UserWarning")
-def test_stable_baselines3_has_no_complaint(env_id: str, arguments: dict[str, Any]) -> None:
-    sb3_check_env(gym.make(env_id, **arguments).unwrapped)
-
-
-def test_registering_again_changes_nothing(env_id: str) -> None:
-    before = gym.registry[env_id]
-    activelabel.register_envs()
-    assert gym.registry[env_id] is before
-
-
-def test_no_global_generator_is_used(env_id: str, arguments: dict[str, Any]) -> None:
-    with reference.global_rng_untouched():
-        env = gym.make(env_id, **arguments)
-        env.reset(seed=0)
-        env.action_space.seed(0)
-        env.step(env.action_space.sample())
-        vector = gym.make_vec(env_id, num_envs=2, **arguments)
-        vector.reset(seed=0)
-        vector.action_space.seed(0)
-        vector.step(vector.action_space.sample())
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_the_bounds_hold_every_observation_of_every_part(env_id: str, arguments: dict[str, Any], split: str) -> None:
-    env = gym.make(env_id, split=split, **arguments)
-    assert env.observation_space == gym.make(env_id, **arguments).observation_space
-    for seed in range(10):
-        observation, _ = env.reset(seed=seed)
-        assert env.observation_space.contains(observation)
-
-
-# -- SelectiveLabel-v0 ------------------------------------------------------------------------------------------------
 
 
 def test_gym_make_passes_the_settings_on(cohort: Cohort) -> None:
@@ -208,6 +146,11 @@ def test_held_out_conditions_are_played_only_when_named(make_env: Make) -> None:
     assert {unseen.reset(seed=s)[1]["condition"] for s in range(5)} == {"Edema"}
     with pytest.raises(SettingsError, match="'Edema' cannot be both drawn and held out"):
         make_env(conditions=["Edema"], held_out=["Edema"])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_spaces_are_those_of_every_part(make_env: Make, split: str) -> None:
+    assert make_env(split=split).observation_space == make_env().observation_space
 
 
 def test_the_three_parts_share_no_patient(make_env: Make, cohort: Cohort) -> None:

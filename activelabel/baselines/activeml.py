@@ -26,14 +26,15 @@ class SkactivemlStrategy(PoolBaseline):
     """A strategy of ``skactiveml.pool`` (needs the extra ``baselines``).
 
     It sees the latent features of labelled images and candidates. One that asks for a classifier gets a new one at
-    each step, fitted on what is labelled.
+    each step, fitted on what is labelled. Numbers of the strategy's own stream seed whatever has a ``random_state``;
+    ``CostEmbeddingAL`` advances numpy's global generator all the same.
 
     Parameters
     ----------
     strategy: name of the class in ``skactiveml.pool``, such as ``"CoreSet"``.
-    batch, seed: see :class:`PoolBaseline`; the seed goes to the strategy as ``random_state``, new at each step.
-    classifier: a scikit-learn classifier for the strategies that need one, by default
-        ``LogisticRegression(C=30)``, the environment's softmax head trained to the end. A committee is a
+    batch, seed: see :class:`PoolBaseline`.
+    classifier: of scikit-learn or scikit-activeml, for the strategies that need one; by default
+        ``LogisticRegression(C=30)``, as strongly regularised as the environment's softmax head. A committee is a
         ``BaggingClassifier`` of it.
     **arguments: of the strategy's class.
 
@@ -45,9 +46,7 @@ class SkactivemlStrategy(PoolBaseline):
 
     observes = ("embeddings", "labelled")
 
-    def __init__(
-        self, strategy: str, batch: int = 5, seed: int = 0, classifier: Any = None, **arguments: Any
-    ) -> None:
+    def __init__(self, strategy: str, batch: int = 5, seed: int = 0, classifier: Any = None, **arguments: Any) -> None:
         pool = import_skactiveml()
         names = [name for name in pool.__all__ if inspect.isclass(getattr(pool, name))]
         if strategy not in names:
@@ -57,16 +56,19 @@ class SkactivemlStrategy(PoolBaseline):
         needed = inspect.signature(self.strategy.query).parameters
         if "reg" in needed:
             raise SettingsError(f"{self.name} is a strategy for regression; ActiveLabel-v0 tells classes apart.")
+        self._takes = inspect.signature(self.strategy).parameters
+        if "query_strategy" in self._takes and "query_strategy" not in arguments:
+            raise SettingsError(f"{self.name} wraps another: SkactivemlStrategy('{strategy}', query_strategy=...).")
         self.classifier, self.arguments = classifier, arguments
         self._asks = [name for name in _CLASSIFIERS if name in needed]
-        self._wants_classes = "classes" in inspect.signature(self.strategy).parameters
         super().__init__(batch, seed)
         self._make(np.arange(2), 0)
 
     def _make(self, classes: IntArray, seed: int) -> Any:
-        own = {"classes": classes} if self._wants_classes else {}
+        own = {"classes": classes, "random_state": seed, "cluster_algo_dict": {"random_state": seed}}
+        own = {name: value for name, value in own.items() if name in self._takes}
         try:
-            return self.strategy(**{**own, "random_state": seed, **self.arguments})
+            return self.strategy(**{**own, **self.arguments})
         except TypeError as error:
             raise SettingsError(f"{self.name}: {error}.") from None
 
@@ -102,26 +104,30 @@ class SkactivemlStrategy(PoolBaseline):
             left = np.setdiff1d(np.arange(len(labels), len(images)), chosen)
             try:
                 found = strategy.query(images, y, candidates=left, batch_size=wanted - len(chosen), **asked)
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise SettingsError(
-                    f"{self.name}: {error} Give SkactivemlStrategy a classifier or the arguments that it needs."
+                    f"{self.name}: {error} Give SkactivemlStrategy the classifier or the arguments that it needs."
                 ) from error
             chosen += list(dict.fromkeys(int(index) for index in found))
         return np.array(chosen, dtype=np.int64)
 
     def _classifier(self, role: str, classes: IntArray, seed: int) -> Any:
+        from skactiveml.base import SkactivemlClassifier
         from skactiveml.classifier import SklearnClassifier
         from sklearn.base import clone
         from sklearn.ensemble import BaggingClassifier
         from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=REGULARISATION, max_iter=1000)
-        if self.classifier is not None:
+        if self.classifier is None:
+            model = LogisticRegression(C=REGULARISATION, max_iter=1000)
+        else:
             model = clone(self.classifier)
-        if role == "ensemble":
-            model = BaggingClassifier(model, random_state=seed)
+        if not isinstance(model, SkactivemlClassifier):
+            model = SklearnClassifier(BaggingClassifier(model) if role == "ensemble" else model)
         # A discriminator tells labelled images from the others.
-        return SklearnClassifier(model, classes=[0, 1] if role == "discriminator" else classes, random_state=seed)
+        model.set_params(classes=[0, 1] if role == "discriminator" else classes)
+        names = [name for name, value in model.get_params().items() if value is None]
+        return model.set_params(**{name: seed for name in names if name.split("__")[-1] == "random_state"})
 
 
 def import_skactiveml() -> ModuleType:

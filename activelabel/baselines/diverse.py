@@ -106,7 +106,8 @@ class Badge(PoolBaseline):
 
         def pick(nearest: FloatingArray, free: NDArray[np.bool_], turn: int) -> IntArray:
             if turn == 0:
-                return np.where(free, norms, -1).argmax(axis=1)
+                longest: IntArray = np.where(free, norms, -1).argmax(axis=1)
+                return longest
             weights = np.where(free, nearest, 0)
             return drawn(np.where(weights.any(axis=1, keepdims=True), weights, free), numbers[:, turn])
 
@@ -150,7 +151,8 @@ def drawn(weights: FloatingArray, numbers: NDArray[np.float64]) -> IntArray:
     sums = np.cumsum(weights, axis=1, dtype=np.float64)
     total = sums[:, -1]
     below = np.minimum(numbers * total, np.nextafter(total, 0))
-    return (sums > below[:, None]).argmax(axis=1)
+    chosen: IntArray = (sums > below[:, None]).argmax(axis=1)
+    return chosen
 
 
 MAX_CLUSTERS = 500
@@ -163,12 +165,12 @@ _BATCH = 5000
 class TypiClust(PoolBaseline):
     """Chooses the most typical image of clusters in which little is labelled (Hacohen et al. 2022, TPC_RP).
 
-    Labelled images and candidates are clustered by k-means into as many clusters as there will be labels, at most 500
-    (mini-batches where there are more than 50, as in the paper). From the cluster with the fewest labelled images, the
-    largest among those, the candidate is chosen whose mean distance to its 20 nearest neighbours (half the cluster if
-    it has fewer than 40) is smallest; then from the next cluster. As in the released code, neighbours are looked for
-    among the cluster's images that are not labelled. There, clusters of five images or fewer are left out; here they
-    come last, because small pools may have no others.
+    Labelled images and candidates are clustered by k-means into as many clusters as there will be labels, at most 500.
+    More than 50 clusters of more than 5000 images are found in mini-batches of 5000, as in the released code. From the
+    cluster with the fewest labelled images, the largest among those, the candidate is chosen whose mean distance to
+    its 20 nearest neighbours (half the cluster if it has fewer than 40) is smallest; then from the next cluster. As in
+    the released code, neighbours are looked for among the images that are not labelled. There, clusters of five
+    images or fewer are left out; here they come last, because small pools may have no others.
     """
 
     name = "typiclust"
@@ -205,7 +207,7 @@ def typical(candidates: FloatingArray, labelled: FloatingArray, n: int, seed: in
     """
     if not len(candidates):
         return np.zeros(0, dtype=np.int64)
-    x = np.concatenate([candidates, labelled])
+    x = np.concatenate([candidates, labelled]).astype(np.float64)  # scikit-learn is slower with float32
     cluster = clusters(x, min(len(labelled) + n, MAX_CLUSTERS, len(x)), seed)
     sizes = np.bincount(cluster)
     counts = np.bincount(cluster[len(candidates) :], minlength=len(sizes))
@@ -216,7 +218,7 @@ def typical(candidates: FloatingArray, labelled: FloatingArray, n: int, seed: in
         for number in order:
             members = np.flatnonzero(left == number)
             if len(members) and len(chosen) < n:
-                chosen.append(int(members[typicality(candidates[members]).argmax()]))
+                chosen.append(int(members[typicality(x[members]).argmax()]))
                 left[chosen[-1]] = -1
     return np.array(chosen, dtype=np.int64)
 
@@ -227,7 +229,7 @@ def clusters(x: FloatingArray, k: int, seed: int) -> IntArray:
     from sklearn.cluster import KMeans, MiniBatchKMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    if k > _EXACT:
+    if k > _EXACT and len(x) > _BATCH:
         model = MiniBatchKMeans(k, batch_size=_BATCH, n_init=1, random_state=seed)
     else:
         model = KMeans(k, n_init=1, random_state=seed)

@@ -36,7 +36,7 @@ class GreedyOracle(ScoreBaseline):
         self.episodes = episodes
 
     def score(self, observation: Observation) -> NDArray[np.float64]:
-        """Return the metric on D_R with each candidate, ``(B, M)``; minus infinity where it was not tried.
+        """Return the metric on D_R with each candidate, ``(B, M)``; -1 where it was not tried.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class GreedyOracle(ScoreBaseline):
                 f"the observation of {free.shape[0]} episodes and {free.shape[1]} candidates is not the present one of "
                 f"the {present.shape[0]} attached; attach the oracle to the environment that plays."
             )
-        scores = np.full(free.shape, -np.inf)
+        scores = np.full(free.shape, -1.0)
         if episodes.over.all():
             return scores
         if (episodes.spent != episodes.spent[0]).any():

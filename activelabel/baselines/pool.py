@@ -83,7 +83,9 @@ class PoolBaseline(ABC):
         """
         self._check_keys(observation)
         batched = np.ndim(observation["action_mask"]) == 2
-        arrays = {name: np.asarray(array) if batched else np.asarray(array)[None] for name, array in observation.items()}
+        arrays = {
+            name: np.asarray(array) if batched else np.asarray(array)[None] for name, array in observation.items()
+        }
         arrays["action_mask"] = arrays["action_mask"].astype(np.bool_)
         actions = repeated(self.choose(arrays))
         if self.batch == 1:
@@ -110,7 +112,7 @@ def best(scores: NDArray[np.floating[Any]], free: NDArray[np.bool_], n: int) -> 
 
     Parameters
     ----------
-    scores: ``(B, M)``.
+    scores: ``(B, M)``, finite.
     free: bool ``(B, M)``, which candidates may be chosen.
     n: how many to choose, N.
 

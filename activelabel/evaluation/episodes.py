@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +48,15 @@ class Curves:
 
 def area(labels: IntArray, curves: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the area under curves ``(E, T + 1)`` by the trapezoid rule, as a share of the range of labels: 0 to 1."""
-    means: NDArray[np.float64] = (curves[:, 1:] + curves[:, :-1]) / 2
-    return means @ np.diff(labels) / (labels[-1] - labels[0])
+    means = (curves[:, 1:] + curves[:, :-1]) / 2
+    areas: NDArray[np.float64] = means @ np.diff(labels) / (labels[-1] - labels[0])
+    return areas
 
 
 def play_episodes(
     engine: ActiveLabelEngine, strategy: Strategy, n_episodes: int, batch: int = 50, advance: Advance | None = None
 ) -> Curves:
-    """Let a strategy label in episodes ``0 .. n_episodes - 1`` of an engine, deterministically, to the end of the budget.
+    """Let a strategy label in episodes ``0 .. n_episodes - 1`` of an engine, until the budget is spent.
 
     A strategy can have, besides ``predict``:
 
@@ -99,7 +99,8 @@ def play_episodes(
 
 def _changes(engine: ActiveLabelEngine, strategy: Strategy) -> dict[str, Any]:
     """Return how the engine that makes the observations differs from the one that judges."""
-    asked = {"observe": tuple(getattr(strategy, "observes", ()))} | dict(getattr(strategy, "env_settings", {}))
+    asked: dict[str, Any] = {"observe": tuple(getattr(strategy, "observes", ()))}
+    asked |= getattr(strategy, "env_settings", {})
     strange = sorted(set(asked) - {*LOOKS, *PLAYS, "reward", "tolerance"})
     if strange:
         raise SettingsError(f"{strategy!r} asks for {', '.join(strange)}, which would make other episodes of them.")
@@ -129,7 +130,8 @@ def _play(episodes: RunningEpisodes, strategy: Strategy) -> IntArray:
             actions = actions[:, None]
         if actions.shape != shape:
             raise SettingsError(f"{strategy!r} chose {actions.shape} where {shape} was asked for.")
-        offered, start = episodes.offered.cpu().numpy(), episodes.slots[:, :1].cpu().numpy()
+        offered = episodes.offered.cpu().numpy().copy()  # labelling writes the next ones over them
+        start = episodes.slots[:, :1].cpu().numpy()
         labelled = episodes.label(actions).ids >= 0
         chosen.append(np.where(labelled, np.take_along_axis(offered, actions, axis=1), start))
     return np.concatenate(chosen, axis=1)[:, : settings.budget]
@@ -139,7 +141,7 @@ def _label_again(episodes: RunningEpisodes, slots: IntArray) -> RunningEpisodes:
     """Label the given images of the pools in the steps of other episodes, whose candidates are the whole pool."""
     batch = episodes.engine.settings.batch
     steps = -(-slots.shape[1] // batch)
-    padded: Sequence[Any] = np.pad(slots, ((0, 0), (0, steps * batch - slots.shape[1])), mode="edge")
+    padded = np.pad(slots, ((0, 0), (0, steps * batch - slots.shape[1])), mode="edge")
     for step in np.split(padded, steps, axis=1):
         episodes.label(step)
     return episodes

@@ -1,29 +1,23 @@
-"""The result of an evaluation: a table, a figure and ``summary.json``."""
+"""The report of ``SelectiveLabel-v0``: AUROC against the number of labelled images."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from activelabel.evaluation.protocol import Scores
-from activelabel.evaluation.statistics import Interval, mean_interval, paired_difference, verdict
-from activelabel.files import atomic_path, write_text
+from activelabel.evaluation.report import Report, comparison, summary_row, title
 
 Results = Mapping[str, Mapping[str, Mapping[int, Scores]]]
 """``results[conditions][strategy][k]``, where ``conditions`` is ``"seen"`` or ``"held-out"``."""
 
-TITLES = {"random": "random", "kmedoids": "K-Medoids", "clinical": "clinical", "reinforce": "REINFORCE"}
-
 
 @dataclass(frozen=True)
-class Report:
+class SelectiveReport(Report):
     """All figures of an evaluation, as ``summary.json`` holds them.
 
     Parameters
@@ -33,25 +27,6 @@ class Report:
     comparisons: one for each strategy but the reference: ``a``, ``b`` (the reference), ``k``, ``conditions``,
         ``metric``, ``difference`` (a - b, paired by task), ``ci``, ``n``, ``verdict``.
     """
-
-    rows: list[dict[str, Any]]
-    comparisons: list[dict[str, Any]]
-
-    def write(self, folder: str | os.PathLike[str], **context: Any) -> list[Path]:
-        """Write ``summary.json``, ``table.txt`` and ``figure.png``, each atomically; returns their paths.
-
-        Parameters
-        ----------
-        folder: where to.
-        **context: more keys of ``summary.json``, such as the settings.
-        """
-        folder = Path(folder)
-        summary = {**context, "rows": self.rows, "comparisons": self.comparisons}
-        write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-        write_text(folder / "table.txt", self.table() + "\n")
-        with atomic_path(folder / "figure.png") as temporary:
-            draw(self).savefig(temporary, dpi=120)
-        return [folder / name for name in ("summary.json", "table.txt", "figure.png")]
 
     def table(self) -> str:
         """Return the table as text: AUROC of each strategy and K, and the paired difference to the reference."""
@@ -77,67 +52,50 @@ class Report:
         )
         return "\n".join(lines)
 
+    def draw(self) -> Figure:
+        """Draw AUROC against K for each set of conditions, and the paired differences (after MedSelect's Figure 2)."""
+        sets = list(dict.fromkeys(row["conditions"] for row in self.rows))
+        columns = len(sets) + bool(self.comparisons)
+        figure = Figure(figsize=(4.2 * columns, 3.6), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        strategies = list(dict.fromkeys(row["strategy"] for row in self.rows))
+        colours = dict(zip(strategies, matplotlib.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
+        ks = sorted({row["k"] for row in self.rows})
+        for axis, conditions in zip(axes, sets, strict=False):
+            for offset, strategy in enumerate(strategies):
+                rows = [r for r in self.rows if r["conditions"] == conditions and r["strategy"] == strategy]
+                _line(axis, rows, "mean", ks, offset - len(strategies) / 2, colours[strategy], title(strategy), "-")
+            axis.set(title=f"{conditions} conditions", ylabel="AUROC on the query set")
+            axis.legend(fontsize=8)
+        for offset, strategy in enumerate(strategies):
+            for conditions, style in zip(sets, ("-", "--"), strict=False):
+                rows = [c for c in self.comparisons if c["a"] == strategy and c["conditions"] == conditions]
+                if rows:
+                    label = f"{title(strategy)}, {conditions}"
+                    _line(axes[-1], rows, "difference", ks, offset / 2, colours[strategy], label, style)
+        if self.comparisons:
+            axes[-1].axhline(0, color="0.5", linewidth=0.8)
+            axes[-1].set(title=f"difference to {title(self.comparisons[0]['b'])}", ylabel="AUROC, paired by task")
+            axes[-1].legend(fontsize=8)
+        for axis in axes:
+            axis.set(xlabel="labelled images K", xscale="log" if len(ks) > 1 else "linear")
+            axis.set_xticks(ks, [str(k) for k in ks])
+            axis.minorticks_off()
+        return figure
 
-def title(strategy: str) -> str:
-    """Return how a strategy is called in tables and figures."""
-    return TITLES.get(strategy, strategy)
 
-
-def build_report(results: Results, reference: str = "kmedoids") -> Report:
+def build_report(results: Results, reference: str = "kmedoids") -> SelectiveReport:
     """Summarise what strategies reached; differences are to ``reference`` where it took part."""
     rows, comparisons = [], []
     for conditions, strategies in results.items():
         for strategy, by_k in strategies.items():
             for k, scores in by_k.items():
                 keys = {"k": k, "conditions": conditions, "metric": "auroc"}
-                interval = mean_interval(scores.reward)
-                rows.append(
-                    {"strategy": strategy, **keys, "mean": interval.mean, "ci": _ci(interval), "n": interval.n}
-                    | {"one_class": float(scores.one_class.mean())}
-                )
+                rows.append(summary_row(strategy, keys, scores.reward) | {"one_class": float(scores.one_class.mean())})
                 if reference in strategies and strategy != reference:
-                    gap = paired_difference(scores.reward, strategies[reference][k].reward)
-                    comparisons.append(
-                        {"a": strategy, "b": reference, **keys, "difference": gap.mean, "ci": _ci(gap), "n": gap.n}
-                        | {"verdict": verdict(gap)}
-                    )
-    return Report(rows, comparisons)
-
-
-def _ci(interval: Interval) -> list[float]:
-    return [interval.low, interval.high]
-
-
-def draw(report: Report) -> Figure:
-    """Draw AUROC against K for each set of conditions, and the paired differences (after MedSelect's Figure 2)."""
-    sets = list(dict.fromkeys(row["conditions"] for row in report.rows))
-    columns = len(sets) + bool(report.comparisons)
-    figure = Figure(figsize=(4.2 * columns, 3.6), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    strategies = list(dict.fromkeys(row["strategy"] for row in report.rows))
-    colours = dict(zip(strategies, matplotlib.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
-    ks = sorted({row["k"] for row in report.rows})
-    for axis, conditions in zip(axes, sets, strict=False):
-        for offset, strategy in enumerate(strategies):
-            rows = [r for r in report.rows if r["conditions"] == conditions and r["strategy"] == strategy]
-            _line(axis, rows, "mean", ks, offset - len(strategies) / 2, colours[strategy], title(strategy), "-")
-        axis.set(title=f"{conditions} conditions", ylabel="AUROC on the query set")
-        axis.legend(fontsize=8)
-    for offset, strategy in enumerate(strategies):
-        for conditions, style in zip(sets, ("-", "--"), strict=False):
-            rows = [c for c in report.comparisons if c["a"] == strategy and c["conditions"] == conditions]
-            if rows:
-                label = f"{title(strategy)}, {conditions}"
-                _line(axes[-1], rows, "difference", ks, offset / 2, colours[strategy], label, style)
-    if report.comparisons:
-        axes[-1].axhline(0, color="0.5", linewidth=0.8)
-        axes[-1].set(title=f"difference to {title(report.comparisons[0]['b'])}", ylabel="AUROC, paired by task")
-        axes[-1].legend(fontsize=8)
-    for axis in axes:
-        axis.set(xlabel="labelled images K", xscale="log" if len(ks) > 1 else "linear")
-        axis.set_xticks(ks, [str(k) for k in ks])
-        axis.minorticks_off()
-    return figure
+                    other = strategies[reference][k].reward
+                    comparisons.append(comparison(strategy, reference, keys, scores.reward, other))
+    return SelectiveReport(rows, comparisons)
 
 
 def _line(

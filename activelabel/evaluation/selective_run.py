@@ -1,62 +1,48 @@
-"""A run: its directory, its training, and its evaluation."""
+"""A run of ``SelectiveLabel-v0``: its training and its evaluation."""
 
 from __future__ import annotations
 
-import platform
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import yaml
-from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
-from activelabel.agents import AGENTS, Reinforce
+from activelabel.agents import Reinforce
 from activelabel.baselines import BASELINES
-from activelabel.data import Standardizer
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import check_k
-from activelabel.errors import CheckpointError, SettingsError, unknown
+from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation.protocol import Strategy, play
-from activelabel.evaluation.report import Report, build_report
+from activelabel.evaluation.run import Run, best_model
+from activelabel.evaluation.selective_report import SelectiveReport, build_report
 from activelabel.evaluation.validation import MetaValidation
-from activelabel.files import write_text
-from activelabel.settings import STRATEGIES, RunSettings, read_config
-
-_PACKAGES = ("activelabel", "numpy", "torch", "gymnasium", "stable-baselines3", "kmedoids", "scikit-learn")
+from activelabel.settings import STRATEGIES, SelectiveRunSettings
 
 
-class Run:
-    """A directory with ``config.yaml``, TensorBoard events, models and results.
+class SelectiveRun(Run):
+    """A run of ``SelectiveLabel-v0``; ``clinical.zip`` is the clinical baseline once it was asked for.
 
-    ``model.zip`` is the model that was best on meta-validation, ``checkpoint.zip`` the last state, ``clinical.zip``
-    the clinical baseline once it was asked for, ``versions.yaml`` what it was made with.
+    A model that is there brings its standardisation; without one it is fitted on the training part.
 
     Parameters
     ----------
-    folder: the directory.
-    settings: of the run.
-    progress: show progress bars.
-    standardizer: the one that came with a model; by default it is fitted on the training part.
+    folder, settings, progress: see :class:`~activelabel.evaluation.run.Run`.
 
     Raises
     ------
     DataError: if the data set cannot be read or has too few images for the tasks of any part.
+    CheckpointError: if the model is damaged.
     """
 
-    def __init__(
-        self, folder: Path, settings: RunSettings, progress: bool = True, standardizer: Standardizer | None = None
-    ) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.progress = progress
+    settings: SelectiveRunSettings
+
+    def __init__(self, folder: Path, settings: SelectiveRunSettings, progress: bool = True) -> None:
+        super().__init__(folder, settings, progress)
+        best = folder / "model.zip"
         self.train_env = SelectiveLabelVectorEnv(
             settings.batch_size,
             settings.cohort(),
-            standardizer=standardizer,
+            standardizer=Reinforce.load(best).standardizer if best.exists() else None,
             device=settings.device,
             **settings.env_arguments(),
         )
@@ -67,59 +53,31 @@ class Run:
         if settings.held_out:
             self.test["held-out"] = engine.sibling(split="test", conditions=settings.held_out, held_out=())
 
-    @classmethod
-    def create(cls, settings: RunSettings, root: Path = Path("runs"), progress: bool = True) -> Run:
-        """Make the directory ``{env}__{agent}__{seed}__{time}`` of a new run, unless settings and data do not fit."""
-        name = f"{settings.env}__{settings.agent}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = next(p for i in range(1000) if not (p := root / (name + (f"-{i}" if i else ""))).exists())
-        if Path(settings.data).suffix == ".npz":  # the run can then be opened from any directory
-            settings = replace(settings, data=str(Path(settings.data).expanduser().resolve()))
-        run = cls(folder, settings, progress)
-        write_text(folder / "config.yaml", settings.to_yaml())
-        write_text(folder / "versions.yaml", yaml.safe_dump(_versions()))
-        return run
+    def describe(self) -> str:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        s = self.settings
+        classes = f"held out: {', '.join(s.held_out)}" if s.held_out else "no condition held out"
+        return f"{s.agent} on {s.env}, {s.data}: K = {s.k} of {s.pool} images, {classes}"
 
-    @classmethod
-    def open(cls, folder: Path, progress: bool = True) -> Run:
-        """Open the directory of a run; a model that is there brings its standardisation.
-
-        Raises
-        ------
-        SettingsError: if it is not one.
-        CheckpointError: if its model is damaged.
-        """
-        settings = read_config(folder / "config.yaml")
-        best = folder / "model.zip"
-        standardizer = AGENTS[settings.agent].load(best).standardizer if best.exists() else None
-        return cls(folder, settings, progress, standardizer)
+    def best(self) -> str:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        notes = self.model().notes
+        return f"best on meta-validation: update {notes['best_update']}, AUROC {notes['best']:.3f}"
 
     # -- training -----------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
         """Train the agent, or go on where the last checkpoint was written."""
-        self._train("model", "checkpoint", None)
+        self._train("model", None)
 
-    def _train(self, best: str, checkpoint: str, inputs: tuple[str, ...] | None) -> None:
+    def _train(self, name: str, inputs: tuple[str, ...] | None) -> None:
         s = self.settings
-        last = self.folder / f"{checkpoint}.zip"
-        agent = AGENTS[s.agent]
-        if last.exists():
-            model = agent.load(last, env=self.train_env, device=s.device, force_reset=False)
-        else:
-            model = agent(env=self.train_env, **s.agent_arguments(inputs))
-        model.set_logger(configure(str(self.folder if inputs is None else self.folder / best), ["tensorboard"]))
-        left = s.updates * s.batch_size - model.num_timesteps
-        if left <= 0:
-            return
-        bar = tqdm(
-            total=s.updates, initial=model._n_updates, unit="update", disable=not self.progress, dynamic_ncols=True
-        )
-        bar.set_description("training" if inputs is None else f"training the {best} baseline")
-        with bar:
-            watch = MetaValidation(
-                self.val, s.val_tasks, s.val_every, self._references(), self.folder / f"{best}.zip", last, bar
-            )
-            model.learn(left, callback=watch, reset_num_timesteps=False)
+
+        def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
+            bar.total, bar.unit = s.updates, "update"
+            return MetaValidation(self.val, s.val_tasks, s.val_every, self._references(), best, checkpoint, bar)
+
+        self._learn(name, s, self.train_env, s.agent_arguments(inputs), s.updates * s.batch_size, watch)
 
     def _references(self) -> dict[str, float]:
         k, n = self.settings.k, self.settings.val_tasks
@@ -136,22 +94,19 @@ class Run:
         ------
         CheckpointError: if there is none yet, or the file is damaged.
         """
-        path = self.folder / "model.zip"
-        if not path.exists():
-            raise CheckpointError(
-                f"{path}: this run has no model yet; finish it with: python train.py --resume {self.folder}"
-            )
-        return AGENTS[self.settings.agent].load(path, device=self.settings.device)
+        model = best_model(self.folder, self.settings, self.settings.device)
+        assert isinstance(model, Reinforce)
+        return model
 
     def evaluate(
         self, ks: Sequence[int] | None = None, against: Sequence[str] | None = None, n_tasks: int | None = None
-    ) -> Report:
+    ) -> SelectiveReport:
         """Compare the agent with other strategies on the test tasks.
 
         Parameters
         ----------
         ks: numbers of images to label; by default the settings'.
-        against: names out of :data:`STRATEGIES`; ``"clinical"`` is trained on first use.
+        against: names out of :data:`~activelabel.settings.STRATEGIES`; ``"clinical"`` is trained on first use.
         n_tasks: tasks for seen and for held-out conditions each.
 
         Raises
@@ -188,15 +143,5 @@ class Run:
         return strategies
 
     def _clinical(self) -> Reinforce:
-        self._train("clinical", "clinical-checkpoint", ("clinical",))
-        return AGENTS[self.settings.agent].load(self.folder / "clinical.zip", device=self.settings.device)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0], "platform": platform.platform()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "not installed"
-    return found
+        self._train("clinical", ("clinical",))
+        return Reinforce.load(self.folder / "clinical.zip", device=self.settings.device)

@@ -1,87 +1,188 @@
-"""Meta-validation and checkpoints while an agent trains."""
+"""Validation and checkpoints while an agent trains."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from activelabel.agents import Reinforce
-from activelabel.envs import SelectiveLabelEngine
+from activelabel.agents import DDQN, Reinforce
+from activelabel.envs import ActiveLabelEngine, SelectiveLabelEngine
+from activelabel.evaluation.episodes import area, play_episodes
 from activelabel.evaluation.protocol import play
 from activelabel.evaluation.report import title
 
 
-class MetaValidation(BaseCallback):
-    """Judges the agent on meta-validation tasks, keeps the best model, and writes checkpoints that training resumes
-    from.
+class Validation(BaseCallback, ABC):
+    """Judges the agent now and then, keeps the best model, and writes checkpoints that training resumes from.
 
-    TensorBoard gets ``eval/auroc`` beside ``eval/random`` and ``eval/kmedoids``. The best reward so far is in
-    ``model.notes``.
+    The best result so far is in ``model.notes``: ``last``, ``best``, ``best_{unit}`` and ``history``.
 
     Parameters
     ----------
-    engine: of the validation part; its tasks ``0 .. n_tasks - 1`` are used every time.
-    n_tasks: how many.
-    every: updates between validations; the last update is validated too.
-    references: mean AUROC of other strategies on the same tasks, by name.
+    every: updates (rounds) between validations; the last one is validated too.
+    references: what other strategies reach on the same tasks, by name.
     best: where the best model is written.
     checkpoint: where the last state is written.
-    bar: progress bar that is advanced and shows the rewards; or None.
+    bar: progress bar that is advanced and shows the results; or None.
     """
 
-    model: Reinforce
+    unit: str
+    """What ``every`` counts."""
+
+    model: Any
 
     def __init__(
-        self,
-        engine: SelectiveLabelEngine,
-        n_tasks: int,
-        every: int,
-        references: dict[str, float],
-        best: Path,
-        checkpoint: Path,
-        bar: tqdm | None = None,
+        self, every: int, references: dict[str, float], best: Path, checkpoint: Path, bar: tqdm | None = None
     ) -> None:
         super().__init__()
-        self.engine = engine
-        self.n_tasks = n_tasks
         self.every = every
         self.references = references
         self.best = best
         self.checkpoint = checkpoint
         self.bar = bar
 
+    @abstractmethod
+    def count(self) -> int:
+        """Return how many updates (rounds) are done."""
+
+    @abstractmethod
+    def judge(self) -> dict[str, float]:
+        """Return what the agent reaches, by name; the first is what the best model is chosen by."""
+
+    @abstractmethod
+    def keep(self, path: Path) -> None:
+        """Write the best model."""
+
+    @abstractmethod
+    def position(self) -> int:
+        """Return how far the progress bar is."""
+
+    @abstractmethod
+    def shown(self) -> str:
+        """Return what the progress bar says of the training itself."""
+
+    def _on_training_start(self) -> None:
+        if self.bar is not None:  # what a resumed training has behind it is no part of its speed
+            self.bar.initial = self.bar.n = self.position()
+
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
-        """Runs when an update is complete."""
+        """Runs when an update (round) is complete."""
         model = self.model
-        last = model.num_timesteps >= model._total_timesteps
-        if model._n_updates % self.every == 0 or last:
+        last = model.num_timesteps >= model._total_timesteps or model.notes.get("stopped", False)
+        if self.count() % self.every == 0 or last:
             self._validate()
         if self.bar is not None:
-            recorded = model.logger.name_to_value
-            reward, random = recorded["rollout/reward"], recorded["rollout/random_reward"]
-            shown = f"reward {reward:.3f} (random {random:.3f})"
+            text = self.shown()
             if "last" in model.notes:
                 references = ", ".join(f"{title(name)} {value:.3f}" for name, value in self.references.items())
-                shown += f" | validation {model.notes['last']:.3f}, best {model.notes['best']:.3f} ({references})"
-            self.bar.set_postfix_str(shown, refresh=False)
-            self.bar.update(1)
+                text += f" | validation {model.notes['last']:.3f}, best {model.notes['best']:.3f} ({references})"
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(self.position() - self.bar.n)
 
     def _validate(self) -> None:
-        model = self.model
-        k = model.k
-        reward = float(np.mean(play(self.engine, model, [k], self.n_tasks)[k].reward))
-        self.logger.record("eval/auroc", reward)
-        for name, value in self.references.items():
+        notes = self.model.notes
+        found = self.judge()
+        for name, value in (found | self.references).items():
             self.logger.record(f"eval/{name}", value)
-        model.notes["last"] = reward
-        model.notes.setdefault("history", []).append([model._n_updates, reward])
-        if reward > model.notes.get("best", -np.inf):
-            model.notes.update(best=reward, best_update=model._n_updates)
-            model.save(self.best)
-        model.save(self.checkpoint)
+        result = next(iter(found.values()))
+        notes["last"] = result
+        notes.setdefault("history", []).append([self.count(), result])
+        if result > notes.get("best", -np.inf):
+            notes["best"], notes[f"best_{self.unit}"] = result, self.count()
+            self.keep(self.best)
+        self.model.save(self.checkpoint)
+
+
+class MetaValidation(Validation):
+    """Judges a selector on meta-validation tasks of ``SelectiveLabel-v0``.
+
+    TensorBoard gets ``eval/auroc`` beside the references.
+
+    Parameters
+    ----------
+    engine: of the validation part; its tasks ``0 .. n_tasks - 1`` are used every time.
+    n_tasks: how many.
+    every, references, best, checkpoint, bar: see :class:`Validation`.
+    """
+
+    unit = "update"
+    model: Reinforce
+
+    def __init__(self, engine: SelectiveLabelEngine, n_tasks: int, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.engine = engine
+        self.n_tasks = n_tasks
+
+    def count(self) -> int:
+        """See :class:`Validation`."""
+        return self.model._n_updates
+
+    position = count
+
+    def judge(self) -> dict[str, float]:
+        """See :class:`Validation`."""
+        k = self.model.k
+        return {"auroc": float(np.mean(play(self.engine, self.model, [k], self.n_tasks)[k].reward))}
+
+    def keep(self, path: Path) -> None:
+        """See :class:`Validation`."""
+        self.model.save(path)
+
+    def shown(self) -> str:
+        """See :class:`Validation`."""
+        recorded = self.model.logger.name_to_value
+        return f"reward {recorded['rollout/reward']:.3f} (random {recorded['rollout/random_reward']:.3f})"
+
+
+class EpisodeValidation(Validation):
+    """Judges an agent on episodes of the validation part of ``ActiveLabel-v0``, by what it reaches on the reward set.
+
+    TensorBoard gets ``eval/aulc`` and ``eval/accuracy`` (or another metric's name), the area under the learning curve
+    and its end, beside the references' areas. Test sets are not looked at.
+
+    Parameters
+    ----------
+    engine: of the validation part; its episodes ``0 .. n_episodes - 1`` are used every time.
+    n_episodes: how many.
+    steps: of an episode.
+    every, references, best, checkpoint, bar: see :class:`Validation`.
+    """
+
+    unit = "round"
+    model: DDQN
+
+    def __init__(self, engine: ActiveLabelEngine, n_episodes: int, steps: int, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.engine = engine
+        self.n_episodes = n_episodes
+        self.steps = steps
+
+    def count(self) -> int:
+        """See :class:`Validation`."""
+        return len(self.model.returns)
+
+    def position(self) -> int:
+        """See :class:`Validation`."""
+        return self.model.num_timesteps // self.steps
+
+    def judge(self) -> dict[str, float]:
+        """See :class:`Validation`."""
+        found = play_episodes(self.engine, self.model, self.n_episodes)
+        end = float(found.reward[:, -1].mean())
+        return {"aulc": float(area(found.labels, found.reward).mean()), self.engine.settings.metric: end}
+
+    def keep(self, path: Path) -> None:
+        """See :class:`Validation`."""
+        self.model.save(path, exclude=["replay"])
+
+    def shown(self) -> str:
+        """See :class:`Validation`."""
+        return f"return {self.model.returns[-1]:.3f}, epsilon {self.model.epsilon:.2f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from activelabel.settings.active import ActiveRunSettings
+from activelabel.settings.active import POOL_STRATEGIES, ActiveRunSettings
 from activelabel.settings.base import RunSettings
 from activelabel.settings.presets import ENVS, OF_THE_DATA, SETTINGS, preset, presets, read_config
 from activelabel.settings.selective import STRATEGIES, SelectiveRunSettings
@@ -10,6 +10,7 @@ from activelabel.settings.selective import STRATEGIES, SelectiveRunSettings
 __all__ = [
     "ENVS",
     "OF_THE_DATA",
+    "POOL_STRATEGIES",
     "SETTINGS",
     "STRATEGIES",
     "ActiveRunSettings",

@@ -69,7 +69,7 @@ class RunSettings(ABC):
         if agent not in AGENTS:
             raise SettingsError(unknown("agent", agent, AGENTS))
         if agent not in cls.agents:
-            raise SettingsError(f"agent '{agent}' does not play {cls.env}; give --agent {' or '.join(cls.agents)}, or another --env.")
+            raise SettingsError(f"agent '{agent}' does not play {cls.env}; its agents: {', '.join(cls.agents)}.")
 
     def _at_least_one(self, names: Iterable[str]) -> None:
         for name in names:

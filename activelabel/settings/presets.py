@@ -36,7 +36,11 @@ def presets(agent: str, env: str) -> dict[str, dict[str, Any]]:
     ------
     SettingsError: if the agent or the environment is unknown, or the agent does not play it.
     """
-    _settings_of(env).check_agent(agent)
+    settings = _settings_of(env)
+    for name, other in SETTINGS.items():
+        if agent in other.agents and agent not in settings.agents:
+            raise SettingsError(f"agent '{agent}' does not play {env}; give it --env {name}.")
+    settings.check_agent(agent)
     text = importlib.resources.files("activelabel").joinpath("hyperparams", f"{agent}.yml").read_text("utf-8")
     found: dict[str, dict[str, Any]] = yaml.safe_load(text)[env]
     return found
@@ -59,9 +63,7 @@ def preset(name: str, agent: str | None = None, *, env: str, data: str | None = 
 def preset(name: str, agent: str | None, env: str, data: str | None = None) -> RunSettings: ...
 
 
-def preset(
-    name: str, agent: str | None = None, env: str = "SelectiveLabel-v0", data: str | None = None
-) -> RunSettings:
+def preset(name: str, agent: str | None = None, env: str = "SelectiveLabel-v0", data: str | None = None) -> RunSettings:
     """Return the settings of a preset.
 
     Parameters

@@ -1,0 +1,189 @@
+"""A run of ``ActiveLabel-v0``: its training and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from activelabel.agents import DDQN, LAL_RL_ENV, LalRl
+from activelabel.baselines import make_pool_baseline
+from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
+from activelabel.errors import SettingsError
+from activelabel.evaluation.active_report import ActiveReport, build_active_report
+from activelabel.evaluation.episodes import area, play_episodes
+from activelabel.evaluation.protocol import Strategy
+from activelabel.evaluation.report import title
+from activelabel.evaluation.run import Run, best_model
+from activelabel.evaluation.validation import EpisodeValidation
+from activelabel.settings import ActiveRunSettings, preset, read_config
+from activelabel.settings.active import check_pool_strategies
+
+LAL_RL = "lal-rl"
+"""The strategy that is trained for the comparison."""
+
+REFERENCES = ("random", "margin")
+"""Strategies beside which a validation stands."""
+
+
+class ActiveRun(Run):
+    """A run of ``ActiveLabel-v0``; ``lal-rl.zip`` is LAL-RL trained for the comparison once it was asked for.
+
+    Parameters
+    ----------
+    folder, settings, progress: see :class:`~activelabel.evaluation.run.Run`.
+
+    Raises
+    ------
+    DataError: if the data set cannot be read, or a class or enough images are missing from a part.
+    SettingsError: if the budget exceeds a pool, or a strategy of scikit-activeml cannot be made.
+    """
+
+    settings: ActiveRunSettings
+
+    def __init__(self, folder: Path, settings: ActiveRunSettings, progress: bool = True) -> None:
+        super().__init__(folder, settings, progress)
+        arguments = ActiveLabelSettings.make(**settings.env_arguments())
+        self.engine = ActiveLabelEngine(settings.cohort(), arguments, settings.device)
+        # Made now, so that a part with too few images ends the run before any training; and so are the strategies.
+        self.val = self.engine.sibling(split="val", shares=settings.val_shares, reward="change")
+        self.test = self.engine.sibling(split="test", shares=settings.test_shares, reward="change")
+        for name in settings.against:
+            self._baseline(name, settings.batch)
+        self._references: dict[str, float] = {}
+
+    def describe(self) -> str:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        s = self.settings
+        pools = ", ".join(str(engine.pool) for engine in (self.engine, self.val, self.test))
+        return (
+            f"{s.agent} on {s.env}, {s.data}: {s.budget} labels, {s.batch} a step, {self.engine.n_classes} classes; "
+            f"pools of {pools} images in training, validation, test"
+        )
+
+    def best(self) -> str:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        notes = self.model().notes
+        return f"best on validation: round {notes['best_round']}, area under {self.settings.metric} {notes['best']:.3f}"
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train the agent, or go on where the last checkpoint was written."""
+        self._train("model", self.settings, self.engine)
+
+    def _train(self, name: str, s: ActiveRunSettings, engine: ActiveLabelEngine) -> None:
+        episodes = s.rounds * s.envs
+
+        def watch(best: Path, checkpoint: Path, bar: tqdm) -> EpisodeValidation:
+            bar.total, bar.unit = episodes, "episode"
+            own = self.settings.val_episodes
+            return EpisodeValidation(self.val, own, s.steps, s.val_every, self._on_validation(), best, checkpoint, bar)
+
+        env = ActiveLabelVectorEnv(s.envs, engine=engine)
+        self._learn(name, s, env, s.agent_arguments(), episodes * s.steps, watch)
+
+    def _on_validation(self) -> dict[str, float]:
+        """Return the area under the curves of the references on the validation episodes."""
+        for name in REFERENCES:
+            if name not in self._references:
+                strategy = make_pool_baseline(name, self.settings.batch, self.settings.seed)
+                found = play_episodes(self.val, strategy, self.settings.val_episodes)
+                self._references[name] = float(area(found.labels, found.reward).mean())
+        return self._references
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def model(self) -> DDQN:
+        """Return the best model.
+
+        Raises
+        ------
+        CheckpointError: if there is none yet, or the file is damaged.
+        """
+        model = best_model(self.folder, self.settings, self.settings.device)
+        assert isinstance(model, DDQN)
+        return model
+
+    def evaluate(
+        self,
+        budget: int | None = None,
+        batch: int | None = None,
+        against: Sequence[str] | None = None,
+        n_episodes: int | None = None,
+        also: Sequence[Path] = (),
+    ) -> ActiveReport:
+        """Compare the agent with other strategies on the test episodes.
+
+        Parameters
+        ----------
+        budget, batch: labels in an episode and a step; by default the settings'.
+        against: names out of :data:`~activelabel.settings.POOL_STRATEGIES` or of scikit-activeml; ``"lal-rl"`` is
+            trained on first use.
+        n_episodes: how many.
+        also: directories of other runs, whose agents label here as they are.
+
+        Raises
+        ------
+        SettingsError: if a strategy is unknown, the budget exceeds the pool, or another run is not of this environment.
+        CheckpointError: if a model is missing or damaged.
+        """
+        s = self.settings
+        n_episodes = s.test_episodes if n_episodes is None else n_episodes
+        if n_episodes < 1:
+            raise SettingsError(f"{n_episodes} test episodes; it must be at least 1.")
+        batch = s.batch if batch is None else batch
+        engine = self.test.sibling(budget=s.budget if budget is None else budget, batch=batch)
+        strategies = self._strategies(s.against if against is None else against, batch, also)
+        total = n_episodes * len(strategies)
+        with tqdm(total=total, unit="episode", desc="testing", disable=not self.progress, dynamic_ncols=True) as bar:
+            results = {
+                name: play_episodes(engine, strategy, n_episodes, advance=bar.update)
+                for name, strategy in strategies.items()
+            }
+        return build_active_report(results, s.agent, batch, s.metric)
+
+    def _strategies(self, against: Sequence[str], batch: int, also: Sequence[Path]) -> dict[str, Strategy]:
+        check_pool_strategies(against)
+        own = self.model()  # first: an error ends the evaluation before anything is trained
+        others = self._others(also)
+        strategies: dict[str, Strategy] = {}
+        for name in dict.fromkeys(against):
+            baseline = self._baseline(name, batch)
+            if name != self.settings.agent:
+                strategies[name] = self._lal_rl() if baseline is None else baseline
+        strategies |= others
+        strategies[self.settings.agent] = own
+        for strategy in strategies.values():
+            if isinstance(strategy, DDQN) and "batch" not in strategy.env_settings:
+                strategy.n = batch
+        return strategies
+
+    def _baseline(self, name: str, batch: int) -> Strategy | None:
+        return None if name == LAL_RL else make_pool_baseline(name, batch, self.settings.seed)
+
+    def _others(self, folders: Sequence[Path]) -> dict[str, Strategy]:
+        """Return the agents of other runs, each under a name that says what it was trained on."""
+        found: dict[str, Strategy] = {}
+        for folder in folders:
+            settings = read_config(folder / "config.yaml")
+            if not isinstance(settings, ActiveRunSettings):
+                raise SettingsError(f"{folder}: a run of {settings.env}; its agent cannot play {self.settings.env}.")
+            name = f"{title(settings.agent)} of {Path(settings.data).stem}"
+            name = name if name not in found else f"{name} ({folder.name})"
+            found[name] = best_model(folder, settings, self.settings.device)
+        return found
+
+    def _lal_rl(self) -> DDQN:
+        """Return LAL-RL trained on the run's data, budget and pools; all else is its own preset."""
+        s = self.settings
+        published = preset(LAL_RL, LAL_RL, s.env)
+        assert isinstance(published, ActiveRunSettings)
+        lal = replace(published, budget=s.budget, initial=s.initial, seed=s.seed, device=s.device)
+        own = lal.env_arguments()
+        self._train(
+            LAL_RL, lal, self.engine.sibling(**{name: own[name] for name in (*LAL_RL_ENV, "learner_arguments")})
+        )
+        return LalRl.load(self.folder / f"{LAL_RL}.zip", device=s.device)

@@ -1,0 +1,124 @@
+"""What the runs of every environment have in common: the directory, and training that can be interrupted."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3.common.logger import configure
+from tqdm import tqdm
+
+from activelabel.agents import AGENTS
+from activelabel.errors import CheckpointError
+from activelabel.evaluation.report import Report
+from activelabel.evaluation.validation import Validation
+from activelabel.files import write_text
+from activelabel.settings import RunSettings
+
+_PACKAGES = ("activelabel", "numpy", "torch", "gymnasium", "stable-baselines3", "kmedoids", "scikit-learn")
+
+Watch = Callable[[Path, Path, tqdm], Validation]
+"""Makes the callback from where the best model goes, where checkpoints go, and the progress bar."""
+
+
+class Run(ABC):
+    """A directory with ``config.yaml``, TensorBoard events, models and results.
+
+    ``model.zip`` is the model that was best on validation, ``checkpoint.zip`` the last state, ``versions.yaml`` what
+    it was made with. Make one with :func:`~activelabel.evaluation.create_run`, open it with
+    :func:`~activelabel.evaluation.open_run`.
+
+    Parameters
+    ----------
+    folder: the directory.
+    settings: of the run.
+    progress: show progress bars.
+
+    Raises
+    ------
+    DataError: if the data set cannot be read or has too few images in any part.
+    """
+
+    def __init__(self, folder: Path, settings: RunSettings, progress: bool = True) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.progress = progress
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return one line on what is trained on what."""
+
+    @abstractmethod
+    def best(self) -> str:
+        """Return one line on the best model."""
+
+    @abstractmethod
+    def train(self) -> None:
+        """Train the agent, or go on where the last checkpoint was written."""
+
+    @abstractmethod
+    def evaluate(self) -> Report:
+        """Compare the agent with other strategies."""
+
+    def write_config(self) -> None:
+        """Write ``config.yaml`` and ``versions.yaml``."""
+        write_text(self.folder / "config.yaml", self.settings.to_yaml())
+        write_text(self.folder / "versions.yaml", yaml.safe_dump(_versions()))
+
+    def _learn(
+        self, name: str, settings: RunSettings, env: Any, arguments: dict[str, Any], total: int, watch: Watch
+    ) -> None:
+        """Train the run's own model (``name="model"``) or one that it is compared with, unless that is done.
+
+        Parameters
+        ----------
+        name: the best model becomes ``{name}.zip``.
+        settings: name the agent.
+        env: to train on.
+        arguments: of the agent.
+        total: steps of the env in all.
+        watch: see :data:`Watch`; its bar counts in the callback's own unit.
+        """
+        own = name == "model"
+        last = self.folder / ("checkpoint.zip" if own else f"{name}-checkpoint.zip")
+        agent = AGENTS[settings.agent]
+        if last.exists():
+            model: Any = agent.load(last, env=env, device=settings.device, force_reset=False)
+        else:
+            model = agent(env=env, **arguments)
+        model.set_logger(configure(str(self.folder if own else self.folder / name), ["tensorboard"]))
+        left = total - model.num_timesteps
+        if left <= 0 or model.notes.get("stopped", False):
+            return
+        with tqdm(disable=not self.progress, dynamic_ncols=True) as bar:
+            bar.set_description("training" if own else f"training the {name} baseline")
+            model.learn(left, callback=watch(self.folder / f"{name}.zip", last, bar), reset_num_timesteps=False)
+
+
+def best_model(folder: Path, settings: RunSettings, device: str) -> Any:
+    """Return the best model of a run.
+
+    Raises
+    ------
+    CheckpointError: if there is none yet, or the file is damaged.
+    """
+    path = folder / "model.zip"
+    if not path.exists():
+        raise CheckpointError(f"{path}: this run has no model yet; finish it with: python train.py --resume {folder}")
+    return AGENTS[settings.agent].load(path, device=device)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0], "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,38 @@
+"""Making and opening runs of any environment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from activelabel.evaluation.active_run import ActiveRun
+from activelabel.evaluation.run import Run
+from activelabel.evaluation.selective_run import SelectiveRun
+from activelabel.settings import RunSettings, read_config
+
+RUNS: dict[str, type[Run]] = {"SelectiveLabel-v0": SelectiveRun, "ActiveLabel-v0": ActiveRun}
+"""The class of a run, by environment id."""
+
+
+def create_run(settings: RunSettings, root: Path = Path("runs"), progress: bool = True) -> Run:
+    """Make the directory ``{env}__{agent}__{seed}__{time}`` of a new run, unless settings and data do not fit."""
+    name = f"{settings.env}__{settings.agent}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = next(p for i in range(1000) if not (p := root / (name + (f"-{i}" if i else ""))).exists())
+    if Path(settings.data).suffix == ".npz":  # the run can then be opened from any directory
+        settings = replace(settings, data=str(Path(settings.data).expanduser().resolve()))
+    run = RUNS[settings.env](folder, settings, progress)
+    run.write_config()
+    return run
+
+
+def open_run(folder: Path, progress: bool = True) -> Run:
+    """Open the directory of a run.
+
+    Raises
+    ------
+    SettingsError: if it is not one.
+    CheckpointError: if its model is damaged.
+    """
+    settings = read_config(folder / "config.yaml")
+    return RUNS[settings.env](folder, settings, progress)
