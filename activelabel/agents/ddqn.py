@@ -148,8 +148,6 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         if _init_setup_model:
             self._setup_model()
 
-    # -- setting up ---------------------------------------------------------------------------------------------------
-
     def _setup_model(self) -> None:
         if self.env is None:
             raise SettingsError("DDQN needs an env to learn its sizes from; use DDQN.load() for a trained model.")
@@ -174,9 +172,11 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
     def _settings_of(self, env: VecEnv) -> dict[str, Any]:
         try:
             settings = env.get_attr("engine", 0)[0].settings
-        except AttributeError:
-            raise SettingsError("DDQN trains on ActiveLabel-v0; this env has no engine.") from None
-        return {name: getattr(settings, name) for name in self.observed}
+            return {name: getattr(settings, name) for name in self.observed}
+        except AttributeError as error:
+            raise SettingsError(
+                f"{type(self).__name__} trains on ActiveLabel-v0; this is another env ({error})."
+            ) from None
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed exploration, replay and the env; global generators are left alone."""
@@ -215,6 +215,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         self._adopt_env()
         if force_reset:
             self._last_obs = None
+            self._running_returns = np.zeros(0)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -381,8 +382,6 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         actions: IntArray = chosen.cpu().numpy()
         actions = actions[:, 0] if self.n == 1 else actions
         return (actions if batched else actions[0]), state
-
-    # -- saving -------------------------------------------------------------------------------------------------------
 
     optional: ClassVar[tuple[str, ...]] = ("replay",)
 
