@@ -113,10 +113,10 @@ class Replay:
     def load_state_dict(self, saved: dict[str, object], device: torch.device) -> None:
         """Take over what was saved."""
         errors, columns, following, largest = (saved[n] for n in ("errors", "columns", "next", "largest"))
-        assert isinstance(errors, Tensor)
-        assert isinstance(columns, dict)
-        assert isinstance(following, int)
-        assert isinstance(largest, float)
+        if not isinstance(errors, Tensor) or not isinstance(columns, dict) or not isinstance(following, int):
+            raise TypeError("a replay buffer is saved as errors, columns, and where the next step goes")
+        if not isinstance(largest, float):
+            raise TypeError("the largest error must be a number")
         self.kept, self.next, self.largest = len(errors), following, largest
         self.errors[: self.kept] = errors
         self.columns = {}
