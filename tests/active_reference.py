@@ -171,7 +171,8 @@ class SlowEpisode:
         """Distances of an image to others."""
         points = self.latent if self.s.space == "latent" else self.data
         if self.s.distance == "cosine":
-            return np.array([1 - reference.cosine(points[row], points[other]) for other in others])
+            lengths = np.linalg.norm(points[others], axis=1) * np.linalg.norm(points[row])
+            return 1 - points[others] @ points[row] / lengths
         return np.sqrt(((points[others] - points[row]) ** 2).sum(axis=1))
 
     def features(self, row: int) -> dict[str, float]:

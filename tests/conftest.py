@@ -36,7 +36,7 @@ ACTIVE: dict[str, Any] = {
     "batch": 5,
     "pool": 60,
     "state_images": 10,
-    "learner_arguments": {"epochs": 30},
+    "learner_arguments": {"epochs": 12},
 }
 """Sizes that keep a step of ActiveLabel-v0 under some milliseconds; the budget is no multiple of the batch."""
 

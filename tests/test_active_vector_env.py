@@ -267,35 +267,36 @@ def test_writing_into_what_was_returned_does_not_change_the_game(make_active: Ma
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["target", "target, few candidates", "target, warm", "the pool runs out"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *[("target", mode) for mode in MODES],
+        *[(name, AutoresetMode.SAME_STEP) for name in ("target, few candidates", "target, warm", "the pool runs out")],
+    ],
+)
 def test_the_state_continues_exactly(make_active_vec: Make, name: str, mode: AutoresetMode) -> None:
-    native = make_active_vec(B, autoreset_mode=mode, **GAMES[name])
-    other = make_active_vec(B, autoreset_mode=mode, **GAMES[name])
-    observation, _ = native.reset(seed=2)
-    other.reset(seed=77)
-    over = np.zeros(B, np.bool_)
-
     def play(env: Any, actions: np.ndarray, over: np.ndarray) -> Any:
         if mode == AutoresetMode.DISABLED and over.any():
             env.reset(options={"reset_mask": over})
         return env.step(actions)
 
-    steps = actions_of(native, 12)
-    saved = 0
-    for at in range(6):
-        # Also where an episode has just ended, and where they are unequally far.
-        if at in (0, 2) or over.any():
-            saved += 1
-            state = json.loads(json.dumps(native.state_dict()))
-            np.testing.assert_equal(other.load_state_dict(state), observation)
-            ahead, ends = copy.deepcopy(native), over
-            for actions in steps[at : at + 4]:
-                expected = play(ahead, actions, ends)
-                np.testing.assert_equal(listed(play(other, actions, ends)), listed(expected))
-                ends = expected[2]
-        observation, _, over, *_ = play(native, steps[at], over)
-    assert saved > 2
+    native = make_active_vec(B, autoreset_mode=mode, **GAMES[name])
+    results: list[Any] = [(native.reset(seed=2)[0], None, np.zeros(B, np.bool_))]
+    states = []
+    steps = actions_of(native, 8)
+    for actions in steps:
+        states.append(json.dumps(native.state_dict()))
+        results.append(play(native, actions, results[-1][2]))
+    other = make_active_vec(B, autoreset_mode=mode, **GAMES[name])
+    other.reset(seed=77)
+    # From the start, and from where an episode has just ended while others are unequally far.
+    ends = [at for at in range(8) if results[at][2].any()]
+    assert ends
+    for at in (0, 1, ends[0], ends[-1]):
+        np.testing.assert_equal(other.load_state_dict(json.loads(states[at])), results[at][0])
+        for ahead in range(at, min(at + 3, 8)):
+            found = play(other, steps[ahead], results[ahead][2])
+            np.testing.assert_equal(listed(found), listed(results[ahead + 1]))
     with pytest.raises(SettingsError, match="the saved state is of 3 environments, this is 2"):
         make_active_vec(2, **GAMES[name]).load_state_dict(native.state_dict())
 

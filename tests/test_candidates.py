@@ -10,7 +10,7 @@ import pytest
 import torch
 from active_reference import SlowEpisode
 from conftest import EVERYTHING
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
@@ -35,8 +35,12 @@ GAMES: dict[str, dict[str, Any]] = {
     "two classes": {"classes": ("C", "A"), "metric": "auroc"},
     "balanced accuracy": {"metric": "balanced-accuracy"},
     "macro AUROC": {"metric": "auroc"},
-    "logistic": {"learner": "logistic", "learner_arguments": {"max_iter": 100}},
-    "logistic of two classes": {"learner": "logistic", "learner_arguments": {"c": 0.1}, "classes": ("A", "B")},
+    "logistic": {"learner": "logistic", "learner_arguments": {"max_iter": 100, "tolerance": 1e-9}},
+    "logistic of two classes": {
+        "learner": "logistic",
+        "learner_arguments": {"c": 0.1, "max_iter": 60, "tolerance": 1e-9},
+        "classes": ("A", "B"),
+    },
     "target": {"reward": "target", "tolerance": 0.93},
     "another split": {"split": "val", "pool": 30, "state_images": 4, "fractions": (0.5, 0.4, 0.1)},
 }
@@ -161,6 +165,7 @@ SCIKIT = {
 
 
 @pytest.mark.parametrize("name", METRICS)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 5), extra=st.integers(0, 20))
 def test_metrics_are_those_of_scikit_learn(name: str, seed: int, classes: int, extra: int) -> None:
     rng = np.random.default_rng(seed)
@@ -176,6 +181,7 @@ def test_metrics_are_those_of_scikit_learn(name: str, seed: int, classes: int, e
 # -- running sums -----------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     number=st.integers(0, 50),
@@ -187,11 +193,11 @@ def test_metrics_are_those_of_scikit_learn(name: str, seed: int, classes: int, e
 def test_running_sums_of_distances_equal_the_definition(
     blobs: Cohort, seed: int, number: int, batch: int, distance: str, space: str, candidates: int | None
 ) -> None:
-    settings = ActiveLabelSettings.make(
+    chosen = ActiveLabelSettings.make(
         budget=30, batch=batch, pool=40, state_images=2, distance=distance, space=space, candidates=candidates,
         features=LONG, learner_arguments={"epochs": 1}, components=4,
     )  # fmt: skip
-    engine = ActiveLabelEngine(blobs, settings, "cpu")
+    engine = ActiveLabelEngine(blobs, chosen, "cpu")
     episodes = RunningEpisodes(engine, 2)
     episodes.begin(np.arange(2), [number, number + 1])
     rng = np.random.default_rng(seed)

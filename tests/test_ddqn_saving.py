@@ -15,21 +15,20 @@ import pytest
 import reference
 import torch
 from conftest import ACTIVE
+from ddqn_play import CLASSES, ROUND, SMALL, Make, every_agent
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
-from test_ddqn import CLASSES, ROUND, SMALL, every_agent
 
 from activelabel.agents import DDQN, LalRl, QPolicy, StepSchedule
 from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.envs.learners import SklearnLearner
 from activelabel.errors import CheckpointError, SettingsError
 
-Make = Callable[..., Any]
-SMALLEST = {**SMALL, "policy_kwargs": {"hidden": (3, 2)}, "buffer_size": 30, "next_candidates": 2}
+SMALLEST = {**SMALL, "policy_kwargs": {"hidden": [3, 2]}, "buffer_size": 30, "next_candidates": 2}
 
 
 @pytest.fixture(params=["native", "dummy"])
@@ -102,7 +101,7 @@ def test_training_goes_on_from_the_middle_of_an_episode(make_four: Make, tmp_pat
     assert first.num_timesteps == ROUND + 4
     resumed = DDQN.load(tmp_path / "inside", env=make_four(), device="cpu", force_reset=False)
     for model in (first, resumed):
-        model.learn(ROUND, reset_num_timesteps=False)
+        model.learn(8, reset_num_timesteps=False)
     assert state(resumed) == state(first)
     assert len(first.returns) == 2
 
@@ -349,9 +348,7 @@ def test_headers_with_other_values_are_read_or_refused(saved: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("value", OTHER_KINDS[1:])
-def test_a_damaged_state_of_the_env_is_refused(
-    saved: Path, tmp_path: Path, value: Any, make_active_vec: Make
-) -> None:
+def test_a_damaged_state_of_the_env_is_refused(saved: Path, tmp_path: Path, value: Any, make_active_vec: Make) -> None:
     rewrite(saved, tmp_path / "m.zip", lambda h: h.update(env=value))
     with pytest.raises(CheckpointError, match=r"m\.zip"):
         DDQN.load(tmp_path / "m.zip", env=make_active_vec(4), device="cpu", force_reset=False)

@@ -74,7 +74,7 @@ ALL: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize(("classes", "images", "d"), [(2, 12, 5), (2, 40, 30), (4, 30, 5), (7, 50, 40)])
 def test_logistic_regression_is_that_of_scikit_learn(classes: int, images: int, d: int, c: float) -> None:
     played = game(1, 2, images, classes, d)
-    found = probabilities(LogisticRegression(c, max_iter=3000), played)
+    found = probabilities(LogisticRegression(c, max_iter=3000, tolerance=1e-9), played)
     for i in range(2):
         # Its c is for features of unit variance each.
         features = played["x"][i].double().numpy() * np.sqrt(d)
@@ -89,6 +89,26 @@ def test_the_default_of_logistic_regression_converges_enough() -> None:
     model = Scikit(tol=1e-9, max_iter=10_000).fit(played["x"][0].double().numpy() * root, played["y"][0])
     expected = model.predict_proba(played["other"].double().numpy() * root)
     np.testing.assert_allclose(probabilities(LogisticRegression(), played)[0], expected, rtol=0, atol=5e-3)
+
+
+def test_logistic_regression_ends_where_it_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    compute = Exponentials.compute
+    monkeypatch.setattr(Exponentials, "compute", lambda self: (steps.append(len(self.values)), compute(self))[1])
+    played = game(9, 4, 20, 3, 5)
+    played["x"] *= torch.tensor([0.3, 1, 2, 4])[:, None, None]
+    loose, tight = (LogisticRegression(0.1, 3000, tolerance) for tolerance in (1e-3, 1e-9))
+    models = [fit(loose, played), fit(tight, played)]
+    assert len(steps) < 3000 + 500, "one must have ended early"
+    off = (models[0].predict_proba(played["other"]) - models[1].predict_proba(played["other"])).abs().max()
+    assert 0 < off < 0.02
+    # Each ends by itself, and those that go on longer do not move it.
+    alone = [len(steps)]
+    for i in range(4):
+        one = {**played, **{key: played[key][i : i + 1] for key in ("x", "y", "weight")}}
+        np.testing.assert_array_equal(fit(loose, one).weight[0], models[0].weight[i])
+        alone.append(len(steps))
+    assert len(set(np.diff(alone).tolist())) > 1, "after different numbers of steps"
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -142,8 +162,9 @@ def test_probabilities_are_probabilities_of_images_that_are_shared_or_not(name: 
 QUICK: dict[str, Callable[[], Any]] = {
     **ALL,
     "softmax": lambda: SoftmaxHead(epochs=20),
-    "logistic": lambda: LogisticRegression(max_iter=10),
+    "logistic": lambda: LogisticRegression(max_iter=200, tolerance=1e-3),
 }
+"""In less time; and where episodes of a batch converge, they do after unequally many steps."""
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -354,7 +375,7 @@ def test_a_learner_that_answers_wrongly_is_named(
 def test_learners_are_made_by_name_and_refused_with_advice() -> None:
     assert isinstance(make_learner("softmax"), SoftmaxHead)
     assert make_learner("softmax", c=2.0, epochs=3, warm=True).__dict__ == {"c": 2.0, "epochs": 3, "warm": True}
-    assert make_learner("logistic", max_iter=7).__dict__ == {"c": 1.0, "max_iter": 7}
+    assert make_learner("logistic", max_iter=7).__dict__ == {"c": 1.0, "max_iter": 7, "tolerance": 3e-5}
     mine = NearestCentre()
     assert make_learner(mine) is mine
     cases: list[tuple[Any, dict[str, Any], str]] = [
@@ -362,8 +383,9 @@ def test_learners_are_made_by_name_and_refused_with_advice() -> None:
         ("softmax", {"epoch": 3}, "learner 'softmax'.*'epoch'"),
         ("softmax", {"c": 0.0}, "c=0.0 must be positive"),
         ("softmax", {"epochs": 0}, "epochs=0 at least 1"),
-        ("logistic", {"c": -1.0}, "c=-1.0 must be positive"),
+        ("logistic", {"c": -1.0}, "c=-1.0 .* must be positive"),
         ("logistic", {"max_iter": 0}, "max_iter=0 at least 1"),
+        ("logistic", {"tolerance": 0.0}, "c=1.0 and tolerance=0.0 must be positive"),
         (object(), {}, r"has no fit\(x, y, weight, n_classes, previous\)"),
         (mine, {"c": 1}, "go with a name, not with an object"),
     ]

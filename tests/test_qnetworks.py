@@ -147,7 +147,7 @@ def test_any_number_of_candidates_in_any_order(policy: type[QPolicy]) -> None:
 def test_what_is_masked_does_not_matter(policy: type[QPolicy]) -> None:
     model, observation = make_policy(policy), observe()
     there = observation["action_mask"] == 1
-    assert 0 < (~there).sum()
+    assert (~there).sum() > 0
     found = values(model, observation)[there]
     changed = {**observation, "candidates": np.where(there[:, :, None], observation["candidates"], 1e6)}
     np.testing.assert_array_equal(values(model, changed)[there], found)

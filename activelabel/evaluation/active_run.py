@@ -48,11 +48,17 @@ class ActiveRun(Run):
         arguments = ActiveLabelSettings.make(**settings.env_arguments())
         self.engine = ActiveLabelEngine(settings.cohort(), arguments, settings.device)
         # Made now, so that a part with too few images ends the run before any training; and so are the strategies.
-        self.val = self.engine.sibling(split="val", shares=settings.val_shares, reward="change")
-        self.test = self.engine.sibling(split="test", shares=settings.test_shares, reward="change")
+        self.val = self._judge("val", settings.val_shares)
+        self.test = self._judge("test", settings.test_shares)
         for name in settings.against:
             self._baseline(name, settings.batch)
         self._references: dict[str, float] = {}
+
+    def _judge(self, split: str, shares: tuple[float, float, float, float]) -> ActiveLabelEngine:
+        """Return the engine of another split; a pool part that is smaller than the training pools gives what it has."""
+        whole = self.engine.sibling(split=split, shares=shares, reward="change", pool=None)
+        pool = self.settings.pool
+        return whole if pool is None or whole.pool < pool else whole.sibling(pool=pool)
 
     def describe(self) -> str:
         """See :class:`~activelabel.evaluation.run.Run`."""
@@ -78,12 +84,11 @@ class ActiveRun(Run):
         episodes = s.rounds * s.envs
 
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> EpisodeValidation:
-            bar.total, bar.unit = episodes, "episode"
             own = self.settings.val_episodes
             return EpisodeValidation(self.val, own, s.steps, s.val_every, self._on_validation(), best, checkpoint, bar)
 
         env = ActiveLabelVectorEnv(s.envs, engine=engine)
-        self._learn(name, s, env, s.agent_arguments(), episodes * s.steps, watch)
+        self._learn(name, s, env, s.agent_arguments(), episodes * s.steps, watch, (episodes, "episode"))
 
     def _on_validation(self) -> dict[str, float]:
         """Return the area under the curves of the references on the validation episodes."""

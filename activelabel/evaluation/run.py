@@ -72,7 +72,14 @@ class Run(ABC):
         write_text(self.folder / "versions.yaml", yaml.safe_dump(_versions()))
 
     def _learn(
-        self, name: str, settings: RunSettings, env: Any, arguments: dict[str, Any], total: int, watch: Watch
+        self,
+        name: str,
+        settings: RunSettings,
+        env: Any,
+        arguments: dict[str, Any],
+        total: int,
+        watch: Watch,
+        shown: tuple[int, str],
     ) -> None:
         """Train the run's own model (``name="model"``) or one that it is compared with, unless that is done.
 
@@ -83,7 +90,8 @@ class Run(ABC):
         env: to train on.
         arguments: of the agent.
         total: steps of the env in all.
-        watch: see :data:`Watch`; its bar counts in the callback's own unit.
+        watch: see :data:`Watch`.
+        shown: what the progress bar counts to, and of what.
         """
         own = name == "model"
         last = self.folder / ("checkpoint.zip" if own else f"{name}-checkpoint.zip")
@@ -96,8 +104,8 @@ class Run(ABC):
         left = total - model.num_timesteps
         if left <= 0 or model.notes.get("stopped", False):
             return
-        with tqdm(disable=not self.progress, dynamic_ncols=True) as bar:
-            bar.set_description("training" if own else f"training the {name} baseline")
+        what = "training" if own else f"training the {name} baseline"
+        with tqdm(total=shown[0], unit=shown[1], desc=what, disable=not self.progress, dynamic_ncols=True) as bar:
             model.learn(left, callback=watch(self.folder / f"{name}.zip", last, bar), reset_num_timesteps=False)
 
 

@@ -74,10 +74,10 @@ class SelectiveRun(Run):
         s = self.settings
 
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
-            bar.total, bar.unit = s.updates, "update"
             return MetaValidation(self.val, s.val_tasks, s.val_every, self._references(), best, checkpoint, bar)
 
-        self._learn(name, s, self.train_env, s.agent_arguments(inputs), s.updates * s.batch_size, watch)
+        steps = s.updates * s.batch_size
+        self._learn(name, s, self.train_env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))
 
     def _references(self) -> dict[str, float]:
         k, n = self.settings.k, self.settings.val_tasks

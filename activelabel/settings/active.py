@@ -85,7 +85,8 @@ class ActiveRunSettings(RunSettings):
     batch: int = 5
     """Labels a step, N."""
     pool: int | None = None
-    """Images in the unlabelled pool; by default the whole pool part, at most 1000."""
+    """Images in the unlabelled pool; by default the whole pool part, at most 1000. In validation and test at most the
+    whole part."""
     initial: int = 1
     """Labels of each class that an episode starts from."""
     candidates: int | None = None
