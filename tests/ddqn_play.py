@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -26,6 +27,14 @@ def agent_maker(make_active_vec: Make) -> Make:
         return cls(env=make_active_vec(4) if env is None else env, **{**SMALL, **changes})
 
     return make
+
+
+def observe(mask: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """A made-up observation with the given mask, ``(B, M)``."""
+    rng = np.random.default_rng(seed)
+    b, m = mask.shape
+    made = {"state": rng.random((b, 11)), "candidates": rng.normal(1, 2, (b, m, 3))}
+    return {**{name: array.astype(np.float32) for name, array in made.items()}, "action_mask": mask.astype(np.int8)}
 
 
 class Record(BaseCallback):

@@ -11,7 +11,7 @@ import pytest
 import reference
 import torch
 from conftest import ACTIVE
-from ddqn_play import ROUND, SMALL, Make, Record, agent_maker, every_agent
+from ddqn_play import ROUND, SMALL, Make, Record, agent_maker, every_agent, observe
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
@@ -183,13 +183,6 @@ def test_the_buffer_holds_what_happened(make_agent: Make, make_active_vec: Make,
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------
-
-
-def observe(mask: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    b, m = mask.shape
-    made = {"state": rng.random((b, 11)), "candidates": rng.normal(1, 2, (b, m, 3))}
-    return {**{name: array.astype(np.float32) for name, array in made.items()}, "action_mask": mask.astype(np.int8)}
 
 
 @pytest.fixture(scope="module")

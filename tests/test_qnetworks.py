@@ -225,7 +225,7 @@ def test_the_target_network_starts_as_a_copy_that_is_not_trained(policy: type[QP
 
 @pytest.mark.parametrize("hidden", [(), (0,), (5, -1)])
 def test_bad_sizes_are_refused(hidden: tuple[int, ...]) -> None:
-    with pytest.raises(SettingsError, match="hidden=.*must be sizes of layers, such as"):
+    with pytest.raises(SettingsError, match=r"hidden=.*must be sizes of layers, such as"):
         make_policy(hidden=hidden)
 
 

@@ -208,7 +208,7 @@ def test_a_saved_buffer_goes_on_as_the_first(added: int, exponent: float) -> Non
     for _ in range(3):
         drawn = [replay.sample(6, generator(4)) for replay in (first, second)]
         assert drawn[0][1].tolist() == drawn[1][1].tolist()
-        assert [reference.digest(vars(d[0])) for d in drawn][0] == reference.digest(vars(drawn[1][0]))
+        assert reference.digest(vars(drawn[0][0])) == reference.digest(vars(drawn[1][0]))
 
 
 def test_an_empty_buffer_can_be_saved() -> None:

@@ -99,7 +99,7 @@ class SavedAgent:
             model = cls._restored(header, tensors, device)
         model._change(kwargs)
         if env is not None:
-            model.set_env(env)
+            model.set_env(env, force_reset=force_reset)
             model.env.seed(model.seed)
             if not force_reset:
                 with damage(path, settings=False):
