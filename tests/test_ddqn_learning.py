@@ -218,7 +218,7 @@ def test_an_env_of_another_kind_is_refused(make_vec: Make) -> None:
     with pytest.raises(SettingsError, match=r"state and candidates|ActiveLabel-v0"):
         DDQN(env=make_vec(2), **SMALL)
     for env in ("CartPole-v1", gym.make("CartPole-v1")):
-        with pytest.raises(SettingsError, match=r"ActiveLabel-v0"):
+        with pytest.raises(SettingsError, match=r"ActiveLabel-v0|autoreset_mode"):
             DDQN(env=env, **SMALL)
     with pytest.raises(SettingsError, match="needs an env"):
         DDQN(**SMALL)

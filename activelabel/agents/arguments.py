@@ -65,6 +65,28 @@ def check_arguments(
 
 CREDITS = ("mean", "sum", "each")
 TARGETS = ("double", "printed")
+DDQN_ARGUMENTS = (
+    "buffer_size",
+    "warm_start_episodes",
+    "batch_size",
+    "gradient_steps",
+    "gamma",
+    "credit",
+    "target",
+    "tau",
+    "target_update_interval",
+    "exploration_initial",
+    "exploration_final",
+    "exploration_fraction",
+    "next_candidates",
+    "reward_scale",
+    "priority_exponent",
+    "value_bias",
+    "patience",
+    "max_grad_norm",
+    "seed",
+)
+"""Arguments of DDQN that are plain values, and kept in its file."""
 
 
 def check_ddqn_arguments(model: Any) -> None:

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
+from activelabel.agents.arguments import DDQN_ARGUMENTS, StepSchedule, check_ddqn_arguments
 from activelabel.agents.saving import check_saveable
 from activelabel.envs.sb3 import env_state
 from activelabel.errors import SettingsError, unknown
@@ -17,27 +17,6 @@ from activelabel.errors import SettingsError, unknown
 if TYPE_CHECKING:
     from activelabel.agents.ddqn import DDQN
 
-_SETTINGS = (
-    "buffer_size",
-    "warm_start_episodes",
-    "batch_size",
-    "gradient_steps",
-    "gamma",
-    "credit",
-    "target",
-    "tau",
-    "target_update_interval",
-    "exploration_initial",
-    "exploration_final",
-    "exploration_fraction",
-    "next_candidates",
-    "reward_scale",
-    "priority_exponent",
-    "value_bias",
-    "patience",
-    "max_grad_norm",
-    "seed",
-)
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
 
 
@@ -55,7 +34,7 @@ def header(model: DDQN) -> dict[str, Any]:
         "policy": model.policy_class.__name__,
         "policy_kwargs": model.policy_kwargs,
         "learning_rate": asdict(rate),
-        "settings": {name: getattr(model, name) for name in _SETTINGS},
+        "settings": {name: getattr(model, name) for name in DDQN_ARGUMENTS},
         "observation": {"state": model.policy.n_state, "features": model.policy.n_features},
         "batch": model.n,
         "env_settings": model.env_settings,
@@ -116,7 +95,7 @@ def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], de
     return model
 
 
-_CHANGEABLE = (*(name for name in _SETTINGS if name not in ("buffer_size", "seed")), "learning_rate")
+_CHANGEABLE = (*(name for name in DDQN_ARGUMENTS if name not in ("buffer_size", "seed")), "learning_rate")
 _LOGGING = ("tensorboard_log", "verbose")
 
 

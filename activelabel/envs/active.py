@@ -9,8 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from activelabel.data import Cohort
@@ -19,8 +18,10 @@ from activelabel.envs.active_engine import ActiveLabelEngine, ActiveLabelSetting
 from activelabel.envs.candidates import DISTANCES
 from activelabel.envs.running import RunningEpisodes, StepResult
 from activelabel.envs.shared import (
+    BatchedVectorEnv,
     Info,
     Observation,
+    check_num_envs,
     chosen_numbers,
     first,
     masked,
@@ -216,7 +217,7 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         return self._observe()
 
 
-class ActiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
+class ActiveLabelVectorEnv(BatchedVectorEnv):
     """``B`` copies of :class:`ActiveLabelEnv` played as one batch; what ``gym.make_vec("ActiveLabel-v0", num_envs=B)``
     makes.
 
@@ -233,11 +234,6 @@ class ActiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         resets.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
-
     def __init__(
         self,
         num_envs: int = 1,
@@ -249,18 +245,10 @@ class ActiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **settings: Any,
     ) -> None:
-        if num_envs < 1:
-            raise SettingsError(f"num_envs={num_envs} must be at least 1.")
+        check_num_envs(num_envs)
         self.engine = engine or ActiveLabelEngine(cohort, ActiveLabelSettings.make(**settings), device)
-        self.num_envs = num_envs
-        self.render_mode = render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space, self.single_action_space = _spaces(self.engine)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._set_up(num_envs, _spaces(self.engine), autoreset_mode, render_mode)
         self.episodes = RunningEpisodes(self.engine, num_envs)
-        self._rngs: list[np.random.Generator] = []
         self._begun = False
 
     def reset(

@@ -18,6 +18,7 @@ from activelabel.envs.candidates import FEATURES, PROGRESS, SHORT, STATES, state
 from activelabel.envs.learners import Learner, make_learner
 from activelabel.envs.metrics import METRICS
 from activelabel.envs.selective_engine import resolve_device
+from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
 
 OBSERVABLE = ("probabilities", "embeddings", "labelled")
@@ -128,12 +129,7 @@ class ActiveLabelSettings:
         ------
         SettingsError: if a keyword is unknown (with the closest match) or a value out of range.
         """
-        known = [f.name for f in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise SettingsError(unknown("setting of ActiveLabel-v0", name, known))
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-        return cls(**values)
+        return make_settings(cls, "ActiveLabel-v0", settings)
 
 
 def _check_names(setting: str, names: Any, known: Iterable[str]) -> None:

@@ -9,16 +9,17 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict, MultiDiscrete
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from activelabel.data import Cohort, Standardizer, TaskBatch
 from activelabel.data.cohort import IntArray
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
 from activelabel.envs.shared import (
+    BatchedVectorEnv,
     Info,
     Observation,
+    check_num_envs,
     chosen_numbers,
     first,
     masked,
@@ -178,7 +179,7 @@ def _check_actions(actions: NDArray[Any], shape: tuple[int, int]) -> IntArray:
     return actions.astype(np.int64, copy=False)
 
 
-class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
+class SelectiveLabelVectorEnv(BatchedVectorEnv):
     """``B`` copies of :class:`SelectiveLabelEnv` played as one batch; what ``gym.make_vec("SelectiveLabel-v0",
     num_envs=B)`` makes.
 
@@ -195,11 +196,6 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         ``DISABLED``: the caller resets.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
-
     def __init__(
         self,
         num_envs: int = 1,
@@ -211,17 +207,9 @@ class SelectiveLabelVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **settings: Any,
     ) -> None:
-        if num_envs < 1:
-            raise SettingsError(f"num_envs={num_envs} must be at least 1.")
+        check_num_envs(num_envs)
         self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
-        self.num_envs = num_envs
-        self.render_mode = render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
-        self.single_observation_space, self.single_action_space = _spaces(self.engine)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._rngs: list[np.random.Generator] = []
+        self._set_up(num_envs, _spaces(self.engine), autoreset_mode, render_mode)
         self._tasks: TaskBatch | None = None
         self._over = np.ones(num_envs, dtype=np.bool_)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load, split_cohort
 from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
+from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
 from activelabel.seeding import stream
 
@@ -85,12 +86,7 @@ class SelectiveLabelSettings:
         ------
         SettingsError: if a keyword is unknown (with the closest match) or a value out of range.
         """
-        known = [f.name for f in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise SettingsError(unknown("setting of SelectiveLabel-v0", name, known))
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-        return cls(**values)
+        return make_settings(cls, "SelectiveLabel-v0", settings)
 
 
 @dataclass(frozen=True, eq=False)

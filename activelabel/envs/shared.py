@@ -3,17 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import numpy as np
+from gymnasium.spaces import Space
 from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import IntArray
-from activelabel.errors import SettingsError
+from activelabel.errors import SettingsError, unknown
 
 Observation = dict[str, NDArray[Any]]
 Info = dict[str, Any]
+Settings = TypeVar("Settings")
+
+
+def make_settings(cls: type[Settings], env: str, keywords: dict[str, Any]) -> Settings:
+    """Build a dataclass of settings from keywords; lists become tuples.
+
+    Raises
+    ------
+    SettingsError: if a keyword is unknown (with the closest match) or a value out of range.
+    """
+    known = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # a dataclass
+    for name in keywords:
+        if name not in known:
+            raise SettingsError(unknown(f"setting of {env}", name, known))
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in keywords.items()})
+
+
+class BatchedVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
+    """What the vector environments are: B sub-environments, each with a generator of its own, played as one batch."""
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def _set_up(
+        self,
+        num_envs: int,
+        spaces: tuple[Space[Any], Space[Any]],
+        autoreset_mode: AutoresetMode | str,
+        render_mode: None,
+    ) -> None:
+        """Set what Gymnasium asks for; ``spaces`` are the observation's and the action's of one sub-environment."""
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space, self.single_action_space = spaces
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._rngs: list[np.random.Generator] = []
+
+
+def check_num_envs(num_envs: int) -> None:
+    """Check how many sub-environments are asked for, before anything is loaded.
+
+    Raises
+    ------
+    SettingsError: if it is less than 1.
+    """
+    if num_envs < 1:
+        raise SettingsError(f"num_envs={num_envs} must be at least 1.")
 
 
 def next_generators(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from activelabel.agents import StepSchedule
-from activelabel.agents.arguments import check_ddqn_arguments
+from activelabel.agents.arguments import DDQN_ARGUMENTS, check_ddqn_arguments
 from activelabel.baselines import POOL_BASELINES
 from activelabel.baselines.activeml import PREFIX
 from activelabel.envs import ActiveLabelSettings
@@ -20,27 +20,8 @@ POOL_STRATEGIES = (*POOL_BASELINES, "lal-rl")
 """What an agent is compared with: the baselines, and LAL-RL, which is trained for it."""
 
 _LEARNER = {"softmax": {"c": "c", "epochs": "epochs", "warm": "warm"}, "logistic": {"c": "c", "epochs": "max_iter"}}
-_AGENT = (
-    "buffer_size",
-    "warm_start_episodes",
-    "batch_size",
-    "gradient_steps",
-    "gamma",
-    "credit",
-    "target",
-    "tau",
-    "target_update_interval",
-    "exploration_initial",
-    "exploration_final",
-    "exploration_fraction",
-    "next_candidates",
-    "reward_scale",
-    "priority_exponent",
-    "patience",
-    "max_grad_norm",
-    "seed",
-    "device",
-)
+_AGENT = (*(name for name in DDQN_ARGUMENTS if name != "value_bias"), "device")
+"""Of the command line; where values start is the agent's own affair."""
 
 
 def check_pool_strategies(names: Sequence[str]) -> None:
