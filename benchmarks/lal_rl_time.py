@@ -34,7 +34,7 @@ import tyro
 from activelabel.agents import DDQN, LAL_RL_ENV, LalRl
 from activelabel.data import Cohort, Source
 from activelabel.data.cohort import FloatArray, IntArray
-from activelabel.envs import ActiveLabelVectorEnv
+from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
 from activelabel.seeding import stream
 from benchmarks import lal_rl_published as published
 
@@ -99,12 +99,11 @@ def cohort(x: FloatArray, y: IntArray, classes: int) -> Cohort:
 
 def _train(s: Settings, agent: type[DDQN], data: Cohort, **settings: Any) -> int:
     """Train an agent of ours; returns the labels that it took."""
-    pool = s.rows // 2 - 30
-    env = ActiveLabelVectorEnv(
-        s.at_once, data, pool=pool, budget=s.budget, device="cpu", **{"batch": 1, **_SPLIT, **settings}
-    )
+    arguments = {"batch": 1, "budget": s.budget, **_SPLIT, **settings}
+    engine = ActiveLabelEngine(data, ActiveLabelSettings.make(**arguments), "cpu")
+    engine = engine.sibling(pool=len(engine.sampler.rows["pool"]))
     model = agent(
-        env=env,
+        env=ActiveLabelVectorEnv(s.at_once, engine=engine),
         warm_start_episodes=0,
         gradient_steps=s.gradient_steps,
         batch_size=s.batch_size,

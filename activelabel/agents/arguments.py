@@ -65,6 +65,7 @@ def check_arguments(
 
 CREDITS = ("mean", "sum", "each")
 TARGETS = ("double", "printed")
+EXPLORATIONS = ("uniform", "directions")
 DDQN_ARGUMENTS = (
     "buffer_size",
     "warm_start_episodes",
@@ -75,6 +76,7 @@ DDQN_ARGUMENTS = (
     "target",
     "tau",
     "target_update_interval",
+    "exploration",
     "exploration_initial",
     "exploration_final",
     "exploration_fraction",
@@ -96,7 +98,7 @@ def check_ddqn_arguments(model: Any) -> None:
     ------
     SettingsError: if a value is out of range.
     """
-    for name, known in (("credit", CREDITS), ("target", TARGETS)):
+    for name, known in (("credit", CREDITS), ("target", TARGETS), ("exploration", EXPLORATIONS)):
         if getattr(model, name) not in known:
             raise SettingsError(unknown(name, str(getattr(model, name)), known))
     least = {"buffer_size": 1, "warm_start_episodes": 0, "batch_size": 1, "gradient_steps": 1, "next_candidates": 0}

@@ -24,7 +24,7 @@ from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
 from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
 from activelabel.agents.replay import Replay
 from activelabel.agents.saved import SavedAgent
-from activelabel.agents.targets import Seen, mixed, td_error, top, transitions
+from activelabel.agents.targets import Seen, directed, mixed, td_error, top, transitions
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env
 from activelabel.errors import SettingsError
@@ -54,8 +54,11 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         et al. 2016); ``"printed"``: the other way round, as Eq. 4 has it.
     tau: share of the online network in the target at each update of it.
     target_update_interval: gradient steps between updates of the target network.
-    exploration_initial, exploration_final, exploration_fraction: each candidate of a batch is replaced by a random one
-        with a probability that falls from the first to the second during this share of the training.
+    exploration: ``"uniform"``: each candidate of a batch is replaced by a random one with probability epsilon;
+        ``"directions"``: with probability epsilon the batch is the best in a random direction of the candidates'
+        vectors, which shows what the extremes that a policy seeks are worth.
+    exploration_initial, exploration_final, exploration_fraction: epsilon falls from the first to the second during this
+        share of the training.
     next_candidates: random candidates of the next step that are stored with a step, besides the batch that the online
         network prefers there; 0 stores all.
     reward_scale: rewards are multiplied by it for learning.
@@ -94,6 +97,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         target: str = "double",
         tau: float = 1.0,
         target_update_interval: int = 100,
+        exploration: str = "uniform",
         exploration_initial: float = 1.0,
         exploration_final: float = 0.05,
         exploration_fraction: float = 0.5,
@@ -132,8 +136,8 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         )
         self.warm_start_episodes, self.credit, self.target = warm_start_episodes, credit, target
         self.target_update_interval = target_update_interval
+        self.exploration, self.exploration_fraction = exploration, exploration_fraction
         self.exploration_initial, self.exploration_final = exploration_initial, exploration_final
-        self.exploration_fraction = exploration_fraction
         self.next_candidates, self.reward_scale = next_candidates, reward_scale
         self.priority_exponent, self.value_bias = priority_exponent, value_bias
         self.patience, self.max_grad_norm = patience, max_grad_norm
@@ -310,7 +314,9 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
 
     def _explore(self, seen: Seen) -> Tensor:
         """Return ``(B, N)`` candidates: the best, some of them replaced by random ones."""
-        return mixed(seen.best, seen.mask, self.epsilon, self._explore_rng)
+        if self.exploration == "uniform" or self._episode_num < self.warm_start_episodes:
+            return mixed(seen.best, seen.mask, self.epsilon, self._explore_rng)
+        return directed(seen, self.epsilon, self._explore_rng)
 
     def _warm_up(self) -> None:
         """Before the first gradient step: start the values near the returns that were seen."""

@@ -122,6 +122,18 @@ def mixed(best: Tensor, mask: Tensor, share: float, generator: torch.Generator) 
     return torch.where(flip, others.gather(1, (flip.cumsum(dim=1) - 1).clamp(min=0)), best)
 
 
+def directed(seen: Seen, share: float, generator: torch.Generator) -> Tensor:
+    """Return the batches ``(B, N)`` that are preferred, each with probability ``share`` one of a random direction instead.
+
+    A direction is a normal vector: the batch's candidates have the largest products with it.
+    """
+    batch, _, features = seen.candidates.shape
+    direction = torch.randn(batch, features, 1, generator=generator).to(seen.candidates.device)
+    products = (seen.candidates @ direction).squeeze(-1).masked_fill(~seen.mask, -math.inf)
+    flip = (torch.rand(batch, 1, generator=generator) < share).to(products.device)
+    return torch.where(flip, top(products, seen.best.shape[1]), seen.best)
+
+
 def rows(vectors: Tensor, chosen: Tensor) -> Tensor:
     """Return ``(B, n, F)``: the vectors ``(B, M, F)`` at the indices ``(B, n)``."""
     return vectors.gather(1, chosen[:, :, None].expand(-1, -1, vectors.shape[2]))

@@ -134,10 +134,13 @@ class ActiveRunSettings(RunSettings):
     """Share of the online network in the target network at each update of it."""
     target_update_interval: int = 100
     """Gradient steps between updates of the target network."""
+    exploration: str = "uniform"
+    """What exploration tries: uniform, single random candidates, or directions, batches that are extreme in a random
+    direction."""
     exploration_initial: float = 1.0
-    """Share of random candidates at the start."""
+    """Share of exploration at the start."""
     exploration_final: float = 0.05
-    """Share of random candidates at the end."""
+    """Share of exploration at the end."""
     exploration_fraction: float = 0.5
     """Share of the training in which it falls from the first to the second."""
     next_candidates: int = 24
