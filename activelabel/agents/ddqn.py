@@ -54,11 +54,10 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         et al. 2016); ``"printed"``: the other way round, as Eq. 4 has it.
     tau: share of the online network in the target at each update of it.
     target_update_interval: gradient steps between updates of the target network.
-    exploration: ``"uniform"``: each candidate of a batch is replaced by a random one with probability epsilon;
-        ``"directions"``: with probability epsilon the batch is the best in a random direction of the candidates'
-        vectors, which shows what the extremes that a policy seeks are worth.
-    exploration_initial, exploration_final, exploration_fraction: epsilon falls from the first to the second during this
-        share of the training.
+    exploration: with probability epsilon, ``"uniform"`` replaces each candidate of a batch by a random one, and
+        ``"directions"`` the batch by the extreme one in a random direction of the candidates' vectors.
+    exploration_initial, exploration_final, exploration_fraction: epsilon falls from the first to the second during the
+        third's share of the training.
     next_candidates: random candidates of the next step that are stored with a step, besides the batch that the online
         network prefers there; 0 stores all.
     reward_scale: rewards are multiplied by it for learning.
@@ -221,8 +220,6 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
             self._last_obs = None
             self._running_returns = np.zeros(0)
 
-    # -- learning -----------------------------------------------------------------------------------------------------
-
     def learn(
         self,
         total_timesteps: int,
@@ -357,8 +354,6 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
             return False
         recent, before = self.returns[-self.patience :], self.returns[-2 * self.patience : -self.patience]
         return bool(np.mean(recent) <= np.mean(before))
-
-    # -- choosing -----------------------------------------------------------------------------------------------------
 
     def predict(  # type: ignore[override]
         self,

@@ -123,9 +123,9 @@ def mixed(best: Tensor, mask: Tensor, share: float, generator: torch.Generator) 
 
 
 def directed(seen: Seen, share: float, generator: torch.Generator) -> Tensor:
-    """Return the batches ``(B, N)`` that are preferred, each with probability ``share`` one of a random direction instead.
+    """Return the preferred batches ``(B, N)``, each with probability ``share`` replaced by one of a random direction.
 
-    A direction is a normal vector: the batch's candidates have the largest products with it.
+    The direction is a normal vector, and the batch the candidates that have the largest products with it.
     """
     batch, _, features = seen.candidates.shape
     direction = torch.randn(batch, features, 1, generator=generator).to(seen.candidates.device)
