@@ -18,12 +18,25 @@ RUNS: dict[str, type[Run]] = {"SelectiveLabel-v0": SelectiveRun, "ActiveLabel-v0
 def create_run(settings: RunSettings, root: Path = Path("runs"), progress: bool = True) -> Run:
     """Make the directory ``{env}__{agent}__{seed}__{time}`` of a new run, unless settings and data do not fit."""
     name = f"{settings.env}__{settings.agent}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = next(p for i in range(1000) if not (p := root / (name + (f"-{i}" if i else ""))).exists())
     if Path(settings.data).suffix == ".npz":  # the run can then be opened from any directory
         settings = replace(settings, data=str(Path(settings.data).expanduser().resolve()))
-    run = RUNS[settings.env](folder, settings, progress)
+    run = RUNS[settings.env](root / name, settings, progress)
+    run.folder = _claimed(root, name)
     run.write_config()
     return run
+
+
+def _claimed(root: Path, name: str) -> Path:
+    """Make a directory that no other run has, also not one that starts in the same second."""
+    taken = 0
+    while True:
+        folder = root / (f"{name}-{taken}" if taken else name)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            taken += 1
+        else:
+            return folder
 
 
 def open_run(folder: Path, progress: bool = True) -> Run:
