@@ -65,6 +65,7 @@ def check_arguments(
 
 CREDITS = ("mean", "sum", "each")
 TARGETS = ("double", "printed")
+NETWORKS = ("online", "target")
 EXPLORATIONS = ("uniform", "directions")
 DDQN_ARGUMENTS = (
     "buffer_size",
@@ -74,6 +75,7 @@ DDQN_ARGUMENTS = (
     "gamma",
     "credit",
     "target",
+    "act_with",
     "tau",
     "target_update_interval",
     "exploration",
@@ -98,7 +100,12 @@ def check_ddqn_arguments(model: Any) -> None:
     ------
     SettingsError: if a value is out of range.
     """
-    for name, known in (("credit", CREDITS), ("target", TARGETS), ("exploration", EXPLORATIONS)):
+    for name, known in (
+        ("credit", CREDITS),
+        ("target", TARGETS),
+        ("exploration", EXPLORATIONS),
+        ("act_with", NETWORKS),
+    ):
         if getattr(model, name) not in known:
             raise SettingsError(unknown(name, str(getattr(model, name)), known))
     least = {"buffer_size": 1, "warm_start_episodes": 0, "batch_size": 1, "gradient_steps": 1, "next_candidates": 0}

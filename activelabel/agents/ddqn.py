@@ -49,9 +49,11 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
     batch_size: steps in a gradient step.
     gradient_steps: after each round.
     gamma: discount of a step, 0 to 1. (Paper: 0.99.)
-    credit: ``"mean"``, ``"sum"`` or ``"each"``, see above.
+    credit: see above.
     target: ``"double"``: the next batch is chosen by the online network and valued by the target network (van Hasselt
         et al. 2016); ``"printed"``: the other way round, as Eq. 4 has it.
+    act_with: the network that chooses, ``"online"`` or ``"target"``: with a small ``tau`` the target network is an
+        average of the online network's past, which noisy rewards throw about less.
     tau: share of the online network in the target at each update of it.
     target_update_interval: gradient steps between updates of the target network.
     exploration: with probability epsilon, ``"uniform"`` replaces each candidate of a batch by a random one, and
@@ -69,7 +71,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
     max_grad_norm: gradients are clipped to this norm; None leaves them.
     policy_kwargs: see :class:`~activelabel.agents.qnetworks.QPolicy`.
     stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
-    seed: of weights, exploration, replay and env. No global generator is touched. None draws one.
+    seed: of weights, exploration, replay and env; None draws one. No global generator is touched.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         gamma: float = 0.99,
         credit: str = "mean",
         target: str = "double",
+        act_with: str = "online",
         tau: float = 1.0,
         target_update_interval: int = 100,
         exploration: str = "uniform",
@@ -134,7 +137,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
             supported_action_spaces=(gym.spaces.Discrete, gym.spaces.MultiDiscrete),
         )
         self.warm_start_episodes, self.credit, self.target = warm_start_episodes, credit, target
-        self.target_update_interval = target_update_interval
+        self.act_with, self.target_update_interval = act_with, target_update_interval
         self.exploration, self.exploration_fraction = exploration, exploration_fraction
         self.exploration_initial, self.exploration_final = exploration_initial, exploration_final
         self.next_candidates, self.reward_scale = next_candidates, reward_scale
@@ -170,6 +173,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         """Take the batch size and the observation's settings from the env."""
         assert self.env is not None
         self.env_settings = self._settings_of(self.env)
+        self._scalar = isinstance(self.action_space, gym.spaces.Discrete)
         self.n = 1 if self._scalar else len(self.action_space.nvec)  # type: ignore[attr-defined]
 
     def _settings_of(self, env: VecEnv) -> dict[str, Any]:
@@ -293,10 +297,6 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         return True
 
     @property
-    def _scalar(self) -> bool:
-        return isinstance(self.action_space, gym.spaces.Discrete)
-
-    @property
     def epsilon(self) -> float:
         """The present probability of a random candidate."""
         if self._episode_num < self.warm_start_episodes:
@@ -306,8 +306,12 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
 
     def _see(self, observation: dict[str, NDArray[Any]]) -> Seen:
         state, candidates, mask, _ = self.policy.encode(observation)
-        values = self.policy.values(state, candidates).masked_fill_(~mask, -math.inf)
-        return Seen(state, candidates, mask, top(values, self.n))
+        return Seen(state, candidates, mask, self._best(state, candidates, mask))
+
+    def _best(self, state: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+        """Return the batch ``(B, N)`` of the largest values."""
+        values = self.policy.values(state, candidates, target=self.act_with == "target")
+        return top(values.masked_fill_(~mask, -math.inf), self.n)
 
     def _explore(self, seen: Seen) -> Tensor:
         """Return ``(B, N)`` candidates: the best, some of them replaced by random ones."""
@@ -377,7 +381,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         values, candidates, mask, batched = self.policy.encode(observation)
         if self.n > mask.shape[1]:
             raise SettingsError(f"n={self.n} candidates cannot be chosen of {mask.shape[1]}.")
-        chosen = top(self.policy.values(values, candidates).masked_fill_(~mask, -math.inf), self.n)
+        chosen = self._best(values, candidates, mask)
         if not deterministic:
             chosen = mixed(chosen, mask, self.exploration_final, self._predict_rng)
         actions: IntArray = chosen.cpu().numpy()

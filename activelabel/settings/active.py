@@ -130,6 +130,8 @@ class ActiveRunSettings(RunSettings):
     """The value of a batch: mean or sum of its candidates', or each a transition of its own."""
     target: str = "double"
     """Double, or printed: which network chooses the next batch and which values it (Eq. 4)."""
+    act_with: str = "online"
+    """The network that chooses: online, or target, which with a small tau is an average of the online one's past."""
     tau: float = 1.0
     """Share of the online network in the target network at each update of it."""
     target_update_interval: int = 100
