@@ -181,9 +181,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
             settings = env.get_attr("engine", 0)[0].settings
             return {name: getattr(settings, name) for name in self.observed}
         except AttributeError as error:
-            raise SettingsError(
-                f"{type(self).__name__} trains on ActiveLabel-v0; this is another env ({error})."
-            ) from None
+            raise SettingsError(f"DDQN trains on ActiveLabel-v0; this is another env ({error}).") from None
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed exploration, replay and the env; global generators are left alone."""
@@ -197,8 +195,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
             self.env.seed(seed)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """Train on another env from now on; data, classes, pool, batch and number of envs may differ, the observation's
-        vectors must not.
+        """Train on another env from now on; data, classes, pool and number of envs may differ, vectors must not.
 
         Raises
         ------
@@ -239,7 +236,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         there continues exactly.
         """
         if self.env is None:
-            raise SettingsError("this model has no env to train on; give it one with set_env() or load(path, env=...).")
+            raise SettingsError("this model has no env to train on; give it one with set_env().")
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
