@@ -69,8 +69,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
     patience: early stopping (§4.2): stop when the mean return of this many rounds is not above that of as many before
         them, once exploration is at its end; None never stops.
     max_grad_norm: gradients are clipped to this norm; None leaves them.
-    policy_kwargs: see :class:`~activelabel.agents.qnetworks.QPolicy`.
-    stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
+    policy_kwargs: see :class:`~activelabel.agents.qnetworks.QPolicy`; others as in Stable-Baselines3.
     seed: of weights, exploration, replay and env; None draws one. No global generator is touched.
 
     Raises
