@@ -191,3 +191,10 @@ def test_data_of_one_class_are_refused(tmp_path: Path) -> None:
     np.savez(path, features=np.random.default_rng(0).random((200, 3)), labels=np.zeros(200, int))
     with pytest.raises(ValueError, match="a classifier needs two classes or more, got class 0"):
         gym.make("ActiveLabel-v0", cohort=str(path))
+
+
+def test_an_engine_is_not_given_with_other_settings(make_active: Callable[..., Any]) -> None:
+    engine = make_active().engine
+    assert gym.make("ActiveLabel-v0", engine=engine).unwrapped.engine is engine
+    with pytest.raises(SettingsError, match=r"engine\.sibling\(\) to change batch"):
+        gym.make("ActiveLabel-v0", engine=engine, batch=2)

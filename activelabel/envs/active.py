@@ -52,6 +52,17 @@ def _spaces(engine: ActiveLabelEngine) -> tuple[Dict, Space[Any]]:
     return Dict(spaces), Discrete(m) if s.batch == 1 else MultiDiscrete(np.full(s.batch, m))
 
 
+def _engine(
+    engine: ActiveLabelEngine | None, cohort: Cohort | str, settings: dict[str, Any], device: str | torch.device
+) -> ActiveLabelEngine:
+    """Return the given engine, or a new one."""
+    if engine is None:
+        return ActiveLabelEngine(cohort, ActiveLabelSettings.make(**settings), device)
+    if settings:
+        raise SettingsError(f"engine= brings its settings; use engine.sibling() to change {', '.join(settings)}.")
+    return engine
+
+
 def _draw(engine: ActiveLabelEngine, rng: np.random.Generator) -> int:
     return int(rng.integers(engine.settings.n_episodes))
 
@@ -162,7 +173,7 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         render_mode: None = None,
         **settings: Any,
     ) -> None:
-        self.engine = engine or ActiveLabelEngine(cohort, ActiveLabelSettings.make(**settings), device)
+        self.engine = _engine(engine, cohort, settings, device)
         self.observation_space, self.action_space = _spaces(self.engine)  # type: ignore[assignment]
         self.render_mode = render_mode
         self.episodes = RunningEpisodes(self.engine, 1)
@@ -246,7 +257,7 @@ class ActiveLabelVectorEnv(BatchedVectorEnv):
         **settings: Any,
     ) -> None:
         check_num_envs(num_envs)
-        self.engine = engine or ActiveLabelEngine(cohort, ActiveLabelSettings.make(**settings), device)
+        self.engine = _engine(engine, cohort, settings, device)
         self._set_up(num_envs, _spaces(self.engine), autoreset_mode, render_mode)
         self.episodes = RunningEpisodes(self.engine, num_envs)
         self._begun = False

@@ -144,7 +144,8 @@ class SoftmaxHead:
 
 
 class LogisticRegression:
-    """Logistic regression to convergence: scikit-learn's ``LogisticRegression(C=c)``, for many episodes at once.
+    """Logistic regression for many episodes at once: scikit-learn's ``LogisticRegression(C=c)``, as near to its optimum
+    as that one's default comes.
 
     Parameters
     ----------
@@ -301,7 +302,7 @@ def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -
 
     Raises
     ------
-    SettingsError: if it is not a tensor of that shape, or has values that are not finite.
+    SettingsError: if it is not a tensor of that shape, or has values that are not finite or outside 0 to 1.
     """
     name = type(learner).__name__
     if not isinstance(probabilities, Tensor) or tuple(probabilities.shape) != shape:
@@ -310,4 +311,6 @@ def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -
     values: Tensor = probabilities.float()
     if not bool(torch.isfinite(values).all()):
         raise SettingsError(f"learner {name}: predict_proba returned values that are NaN or infinite.")
+    if bool((values < -1e-4).any()) or bool((values > 1 + 1e-4).any()):
+        raise SettingsError(f"learner {name}: predict_proba returned values outside 0 to 1, such as scores or logits.")
     return values
