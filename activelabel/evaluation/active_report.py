@@ -87,7 +87,7 @@ class ActiveReport(Report):
             axes[0].fill_between(x, curve["low"], curve["high"], color=colours[name], alpha=0.12, linewidth=0)
             axes[0].plot(x, curve["mean"], color=colours[name], linewidth=2.2 if main else 1.2, label=title(name))
         axes[0].set(title="mean, and 68 % of the episodes", xlabel="labels", ylabel=f"{self._metric} on the test set")
-        axes[0].legend(fontsize=8)
+        figure.legend(fontsize=8, ncols=6, loc="outside lower center")
         gaps = self._of(self.comparisons, "b", AREA)
         for place, (name, gap) in enumerate(gaps.items()):
             error = [[gap["difference"] - gap["ci"][0]], [gap["ci"][1] - gap["difference"]]]
