@@ -44,13 +44,15 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=960, help="training episodes for each N")
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--batches", type=int, nargs="+", default=list(range(1, 11)))
+    parser.add_argument("--test-episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     start = preset(given.preset, "ddqn", "ActiveLabel-v0", given.data)
     assert isinstance(start, ActiveRunSettings)
-    # One validation, at the end: the time is the training's.
-    fixed = replace(start, budget=given.budget, episodes=given.episodes, seed=given.seed, val_every=10_000)
-    print(f"{given.episodes} training episodes of {given.budget} labels each, {start.test_episodes} test episodes")
+    # One validation, at the end and of two episodes: the time is the training's.
+    few = {"val_every": 10_000, "val_episodes": 2, "test_episodes": given.test_episodes}
+    fixed = replace(start, budget=given.budget, episodes=given.episodes, seed=given.seed, **few)
+    print(f"{given.episodes} training episodes of {given.budget} labels each, {given.test_episodes} test episodes")
     print(" N  accuracy     95 % interval  deviation    AULC  seconds", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for n in given.batches:

@@ -44,7 +44,7 @@ _SPLIT: dict[str, Any] = {"fractions": (0.98, 0.01, 0.01), "shares": (0.51, 0.04
 """Nearly all rows are training's, and half of these are the pool, as the released code halves the data."""
 
 Result = tuple[float, int, str]
-"""Seconds, labels, and a note on what took them."""
+"""Seconds, labels, and a note on what took how long."""
 
 
 @dataclass(frozen=True)
