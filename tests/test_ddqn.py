@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from activelabel.agents import DDQN
-from activelabel.agents.arguments import CREDITS, TARGETS
+from activelabel.agents.arguments import CREDITS, NETWORKS, TARGETS
 from activelabel.agents.replay import Transitions
-from activelabel.agents.targets import td_error
+from activelabel.agents.targets import Seen, directed, td_error
 
 
 @pytest.fixture
@@ -256,3 +256,47 @@ def test_no_label_is_lost_where_few_candidates_are_offered(
     record = Record(lambda model, seen: [(np.array(info["ids"]) >= 0).sum() for info in seen["infos"]])
     model.learn(6 * ROUND, callback=record)
     assert record.steps == [[5] * 4, [5] * 4, [2] * 4] * 6
+
+
+@given(data=st.data(), m=st.integers(2, 9), seed=st.integers(0, 99))
+def test_exploring_by_directions_takes_the_extreme_candidates(data: st.DataObject, m: int, seed: int) -> None:
+    """Of vectors of one number the extreme ones in a random direction are the largest or the smallest."""
+    n = data.draw(st.integers(1, m))
+    left = np.array(data.draw(st.lists(st.lists(st.booleans(), min_size=m, max_size=m), min_size=1, max_size=4)))
+    left[left.sum(axis=1) < n] = True
+    numbers = np.random.default_rng(seed).permuted(np.tile(np.arange(m, dtype=np.float32), (len(left), 1)), axis=1)
+    preferred = torch.from_numpy(left).int().sort(dim=1, descending=True, stable=True).indices[:, :n]
+    seen = Seen(torch.zeros(len(left), 1), torch.from_numpy(numbers)[:, :, None], torch.from_numpy(left), preferred)
+    found = {share: directed(seen, share, torch.Generator().manual_seed(seed)) for share in (0.0, 0.5, 1.0)}
+    assert torch.equal(found[0.0], preferred)
+    for i, row in enumerate(found[1.0].tolist()):
+        order = sorted(np.flatnonzero(left[i]).tolist(), key=lambda j, i=i: numbers[i, j])
+        assert row in (order[:n], order[::-1][:n])
+        assert found[0.5][i].tolist() in (row, preferred[i].tolist()), "a batch is replaced as a whole"
+
+
+def test_directions_are_explored_after_a_uniform_warm_start(make_agent: Make) -> None:
+    """A direction's batch lies together: its candidates differ less than random ones."""
+    changes = {"exploration_initial": 1.0, "exploration_final": 1.0, "next_candidates": 0}
+    spread = {}
+    for exploration in ("uniform", "directions"):
+        model = make_agent(exploration=exploration, warm_start_episodes=40, **changes).learn(20 * ROUND)
+        first = slice(len(model.replay) - 100, None)
+        assert len(model.replay) == 100
+        spread[exploration] = float(model.replay.columns["action"][first].std(dim=1).mean())
+    assert spread["directions"] < 0.8 * spread["uniform"]
+    warm = [make_agent(exploration=e, warm_start_episodes=1000, **changes).learn(2 * ROUND) for e in spread]
+    assert torch.equal(*[model.replay.columns["action"] for model in warm])
+
+
+def test_either_network_can_choose(make_agent: Make) -> None:
+    observation = observe(np.ones((6, 30), bool))
+    chosen = {}
+    for name in NETWORKS:
+        model = untrained(make_agent, act_with=name)
+        state, candidates, _, _ = model.policy.encode(observation)
+        network = model.policy.q if name == "online" else model.policy.q_target
+        chosen[name] = model.predict(observation, deterministic=True)[0]
+        best = network(state, candidates).argsort(dim=1, descending=True)[:, :3]
+        np.testing.assert_array_equal(chosen[name], best.numpy())
+    assert not np.array_equal(chosen["online"], chosen["target"])

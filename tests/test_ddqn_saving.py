@@ -82,7 +82,8 @@ class SaveAt(BaseCallback):
 @every_agent
 def test_a_resumed_training_equals_an_uninterrupted_one(make_four: Make, tmp_path: Path, cls: Any) -> None:
     arguments = {**SMALL, "learning_rate": StepSchedule(0.01, 0.1, 0.5), "buffer_size": 40, "patience": 50}
-    arguments |= {"priority_exponent": 0.5, "credit": "each", "target_update_interval": 2}
+    arguments |= {"priority_exponent": 0.5, "credit": "each", "target_update_interval": 2, "act_with": "target"}
+    arguments |= {"exploration": "directions"}
     whole = cls(env=make_four(), **arguments).learn(5 * ROUND, callback=SaveAt(tmp_path / "half", 2 * ROUND))
     resumed = cls.load(tmp_path / "half", env=make_four(), device="cpu", force_reset=False)
     assert resumed.num_timesteps == 2 * ROUND

@@ -139,6 +139,8 @@ def test_without_patience_training_does_not_stop(make_agent: Make) -> None:
 BAD = [
     ({"credit": "means"}, "unknown credit 'means'.*Did you mean 'mean'"),
     ({"target": "single"}, "unknown target 'single'"),
+    ({"exploration": "direction"}, "unknown exploration 'direction'.*Did you mean 'directions'"),
+    ({"act_with": "both"}, "unknown act_with 'both'"),
     *[({name: 0}, f"{name}=0 must be") for name in ("buffer_size", "batch_size", "gradient_steps", "patience")],
     ({"target_update_interval": 0}, "target_update_interval=0"),
     ({"warm_start_episodes": -1}, "warm_start_episodes=-1"),

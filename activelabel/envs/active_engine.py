@@ -179,9 +179,11 @@ class ActiveLabelEngine:
                     "training images."
                 )
             from sklearn.decomposition import PCA
+            from threadpoolctl import threadpool_limits
 
-            model = PCA(components, svd_solver="covariance_eigh").fit(scaled[self.splits.train])
-            scaled = model.transform(scaled).astype(np.float32)
+            with threadpool_limits(1):  # the last digits would depend on the number of cores
+                model = PCA(components, svd_solver="covariance_eigh").fit(scaled[self.splits.train])
+                scaled = model.transform(scaled).astype(np.float32)
         size = float(np.sqrt((scaled[self.splits.train].astype(np.float64) ** 2).sum(axis=1).mean()))
         return scaled / np.float32(size or 1)
 

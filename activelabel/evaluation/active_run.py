@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from activelabel.agents import DDQN, LAL_RL_ENV, LalRl
@@ -45,6 +46,7 @@ class ActiveRun(Run):
 
     def __init__(self, folder: Path, settings: ActiveRunSettings, progress: bool = True) -> None:
         super().__init__(folder, settings, progress)
+        torch.set_num_threads(settings.threads)
         arguments = ActiveLabelSettings.make(**settings.env_arguments())
         self.engine = ActiveLabelEngine(settings.cohort(), arguments, settings.device)
         # Made now, so that a part with too few images ends the run before any training; and so are the strategies.
