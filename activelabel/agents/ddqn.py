@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from activelabel.agents import ddqn_saving as saving
-from activelabel.agents.arguments import StepSchedule, check_ddqn_arguments
+from activelabel.agents.arguments import check_ddqn_arguments
 from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
 from activelabel.agents.replay import Replay
 from activelabel.agents.saved import SavedAgent
@@ -60,8 +60,8 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
         ``"directions"`` the batch by the extreme one in a random direction of the candidates' vectors.
     exploration_initial, exploration_final, exploration_fraction: epsilon falls from the first to the second during the
         third's share of the training.
-    next_candidates: random candidates of the next step that are stored with a step, besides the batch that the online
-        network prefers there; 0 stores all.
+    next_candidates: random candidates of the next step that are stored with a step, besides the batch that would be
+        chosen there; 0 stores all.
     reward_scale: rewards are multiplied by it for learning.
     priority_exponent: of prioritised replay; 0 draws uniformly.
     value_bias: what the output's bias starts from: a number, or ``"duration"``, minus half the mean return of the
@@ -156,7 +156,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
     def _setup_model(self) -> None:
         if self.env is None:
             raise SettingsError("DDQN needs an env to learn its sizes from; use DDQN.load() for a trained model.")
-        self.lr_schedule = self.learning_rate if callable(self.learning_rate) else StepSchedule(self.learning_rate)
+        self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._adopt_env()
         self._build_policy()
@@ -206,7 +206,7 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
             if found != length:
                 raise SettingsError(f"the policy was made for '{name}' of {length} numbers, the env gives {found}.")
         for name, value in self._settings_of(env).items():
-            if name in self.observed and self.env_settings.get(name, value) != value:
+            if self.env_settings.get(name, value) != value:
                 raise SettingsError(
                     f"the agent was trained with {name}={self.env_settings[name]}, the env has {value}."
                 )
@@ -395,6 +395,3 @@ class DDQN(SavedAgent, OffPolicyAlgorithm):  # type: ignore[misc]  # load has ar
 
     def _change(self, settings: dict[str, Any]) -> None:
         saving.change(self, settings)
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.optimizer"], []

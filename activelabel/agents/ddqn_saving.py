@@ -78,7 +78,7 @@ def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], de
     )
     model.action_space = gym.spaces.Discrete(n) if n == 1 else gym.spaces.MultiDiscrete([n] * n)
     model.n_envs, model.n = 1, n
-    model.lr_schedule = settings["learning_rate"]
+    model._setup_lr_schedule()
     model.set_random_seed(model.seed)
     model._build_policy()
     model.policy.load_state_dict(tensors["policy"])
@@ -111,6 +111,5 @@ def change(model: DDQN, settings: dict[str, Any]) -> None:
             raise SettingsError(unknown("setting of a loaded model", name, (*_CHANGEABLE, *_LOGGING)))
         setattr(model, name, value)
     check_ddqn_arguments(model)
-    rate = model.learning_rate
-    model.lr_schedule = rate if callable(rate) else StepSchedule(rate)
+    model._setup_lr_schedule()
     model.replay.exponent = model.priority_exponent

@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
 from activelabel.agents import saving
-from activelabel.agents.arguments import StepSchedule, check_arguments
+from activelabel.agents.arguments import check_arguments
 from activelabel.agents.policies import BiLSTMPolicy
 from activelabel.agents.saved import SavedAgent
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
@@ -129,10 +129,6 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
         assert isinstance(policy, BiLSTMPolicy)
         self.policy = policy.to(self.device)
-
-    def _setup_lr_schedule(self) -> None:
-        rate = self.learning_rate
-        self.lr_schedule = rate if callable(rate) else StepSchedule(rate)
 
     def _adopt_env(self) -> None:
         """Take K, the spaces and the standardisation from the env."""
@@ -341,6 +337,3 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
 
     def _change(self, settings: dict[str, Any]) -> None:
         saving.change(self, settings)
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.optimizer"], []

@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from stable_baselines3.common.type_aliases import Schedule
 
+from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.saving import damage, restore_env_state
 from activelabel.errors import SettingsError
@@ -25,6 +27,8 @@ class SavedAgent:
 
     env: Any
     seed: int | None
+    learning_rate: float | Schedule
+    lr_schedule: Schedule
     _last_obs: Any
 
     @abstractmethod
@@ -39,6 +43,13 @@ class SavedAgent:
     @abstractmethod
     def _change(self, settings: dict[str, Any]) -> None:
         """Change settings of a restored model."""
+
+    def _setup_lr_schedule(self) -> None:
+        rate = self.learning_rate
+        self.lr_schedule = rate if callable(rate) else StepSchedule(rate)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
 
     @abstractmethod
     def set_env(self, env: Any, force_reset: bool = True) -> None:

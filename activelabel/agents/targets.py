@@ -21,7 +21,7 @@ class Seen:
     Parameters
     ----------
     state, candidates, mask: see :meth:`QPolicy.encode`.
-    best: int64 ``(B, N)``, the batch that the online network prefers.
+    best: int64 ``(B, N)``, the batch that the network that acts prefers.
     """
 
     state: Tensor
