@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from activelabel.errors import DataError, unknown
 from activelabel.files import atomic_path
 
+_BLOCK = 65_536
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
@@ -28,7 +30,8 @@ NORMAL_NAMES = ("no finding", "no_finding", "normal")
 class Source:
     """Where a cohort comes from.
 
-    ``backbone`` names the network and the weights that made the features, where they are embeddings.
+    ``backbone`` names the network and the weights that made the features, where they are embeddings; ``notes`` say what
+    else was done to the data.
     """
 
     name: str = "unnamed"
@@ -36,6 +39,7 @@ class Source:
     citation: str = ""
     url: str = ""
     backbone: str = ""
+    notes: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,7 @@ class Cohort:
     clinical: ``age`` (years), ``female`` (0 or 1), ``frontal`` (0 or 1), each float32 ``(n,)``, NaN where missing.
     patient: ids ``(n,)`` of any type; splits keep the images of one patient together.
     split: ``"train"``, ``"val"`` or ``"test"`` for each image where the publisher defines it, ``(n,)`` of str.
+    names: of the images, ``(n,)`` of str, such as their paths below the data set's folder.
     source: provenance.
 
     Raises
@@ -69,6 +74,7 @@ class Cohort:
     clinical: Mapping[str, FloatArray] = field(default_factory=dict)
     patient: NDArray[Any] | None = None
     split: NDArray[np.str_] | None = None
+    names: NDArray[np.str_] | None = None
     source: Source = field(default_factory=Source)
 
     def __post_init__(self) -> None:
@@ -94,10 +100,11 @@ class Cohort:
             if key not in CLINICAL:
                 raise DataError(f"{name}: {unknown('clinical variable', key, CLINICAL)}")
         rows: dict[str, Any] = {"features": self.features, "images": self.images, "patient": self.patient}
-        for key, array in {**rows, "split": self.split, **self.clinical}.items():
+        for key, array in {**rows, "split": self.split, "names": self.names, **self.clinical}.items():
             if array is not None and len(array) != len(self.labels):
                 raise DataError(f"{name}: {key} has {len(array)} rows but labels has {len(self.labels)}.")
-        for key, array in {"patient": self.patient, "split": self.split, **self.clinical}.items():
+        columns = {"patient": self.patient, "split": self.split, "names": self.names}
+        for key, array in {**columns, **self.clinical}.items():
             if array is not None and np.ndim(array) != 1:
                 raise DataError(f"{name}: {key} must be (n,), got {np.shape(array)}.")
         self._check_values(name)
@@ -106,12 +113,16 @@ class Cohort:
         if self.features is not None:
             if self.features.ndim != 2 or not self.features.shape[1]:
                 raise DataError(f"{name}: features must be (n, d) with d > 0, got {self.features.shape}.")
-            finite = np.isfinite(self.features)
-            if not finite.all():
-                row, column = np.argwhere(~finite)[0]
+            bad, first = 0, (0, 0)
+            for start in range(0, len(self.features), _BLOCK):  # they may lie on disk
+                places = np.argwhere(~np.isfinite(self.features[start : start + _BLOCK]))
+                if len(places) and not bad:
+                    first = (start + int(places[0][0]), int(places[0][1]))
+                bad += len(places)
+            if bad:
                 raise DataError(
-                    f"{name}: features has {(~finite).sum()} values that are NaN or infinite, the first "
-                    f"({self.features[row, column]}) in row {row}, column {column}. Impute or drop them."
+                    f"{name}: features has {bad} values that are NaN or infinite, the first "
+                    f"({self.features[first]}) in row {first[0]}, column {first[1]}. Impute or drop them."
                 )
         for key, array in self.clinical.items():
             if np.isinf(array).any():
@@ -138,8 +149,8 @@ class Cohort:
         """
         if self.features is None:
             raise DataError(
-                f"{self.source.name} has images but no features; give a file with 'features' or 'embeddings', "
-                "or use with_pixels() to take small images' pixels as features."
+                f"{self.source.name} has images but no features. Embed them: python -m activelabel.data embed SOURCE "
+                "--backbone NAME --out cohort.npz; or use with_pixels() to take small images' pixels as features."
             )
         return self.features
 
@@ -187,7 +198,25 @@ class Cohort:
         return replace(self, features=pixels, source=replace(self.source, backbone="pixels"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the cohort as an npz file that :func:`activelabel.data.load` reads back; atomic."""
+        """Write the cohort as an npz file that :func:`activelabel.data.load` reads back; atomic.
+
+        Images that lie in files stay there: only their names are written.
+
+        Raises
+        ------
+        DataError: if an array would have to be pickled, or nothing but images in files is there.
+        """
+        with atomic_path(path) as temporary:
+            arrays: dict[str, Any] = {**self.columns(), **self._wide()}
+            np.savez(temporary, **arrays)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the npz format (see :mod:`activelabel.data.npz`) but features and images.
+
+        Raises
+        ------
+        DataError: if one would have to be pickled.
+        """
         arrays: dict[str, Any] = {
             "labels": self.labels,
             "label_names": np.asarray(self.classes),
@@ -197,17 +226,38 @@ class Cohort:
         if self.normal is not None:
             arrays["normal"] = np.asarray(self.classes[self.normal])
         rows = {
-            "features": self.features,
-            "images": self.images,
             "patient_id": self.patient,
             "split": self.split,
+            "filename": self.names,
         }
         arrays.update({key: np.asarray(value) for key, value in rows.items() if value is not None})
         for key, value in arrays.items():
             if value.dtype.hasobject:
                 raise DataError(f"{self.source.name}: {key} cannot be saved without pickling; give it one dtype.")
-        with atomic_path(path) as temporary:
-            np.savez(temporary, **arrays)
+        return arrays
+
+    def _wide(self) -> dict[str, NDArray[Any]]:
+        images = self.images if isinstance(self.images, np.ndarray) else None
+        if self.features is None and images is None:
+            raise DataError(f"{self.source.name}: its images lie in files; embed them before it is saved.")
+        return {name: value for name, value in (("features", self.features), ("images", images)) if value is not None}
+
+    def take(self, rows: IntArray) -> Cohort:
+        """Return the cohort of some of the images, in the given order."""
+        found = {n: getattr(self, n) for n in ("labels", "features", "patient", "split", "names")}
+        columns: dict[str, Any] = {name: None if value is None else value[rows] for name, value in found.items()}
+        images = self.images
+        if images is not None and not isinstance(images, np.ndarray):
+            take = getattr(images, "take", None)
+            images = take(rows) if take is not None else [images[int(row)] for row in rows]
+        elif images is not None:
+            images = images[rows]
+        return replace(
+            self,
+            images=images,
+            clinical={key: value[rows] for key, value in self.clinical.items()},
+            **columns,
+        )
 
 
 def guess_normal(classes: Sequence[str]) -> int | None:

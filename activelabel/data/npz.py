@@ -15,6 +15,7 @@ array                   meaning
                         counts as frontal and AP as not: the difference is all that the file has to say about the view
 ``patient_id``          ``(n,)`` of any type but objects
 ``split``               text train, val, test; or numbers with ``split_names``
+``filename``            text ``(n,)``: the name of each image, such as its path below the data set's folder
 ``source``              provenance as JSON text
 ======================  ===========================================================================================
 
@@ -55,7 +56,7 @@ def load_npz(path: Path, *, labels: str = "labels", normal: str | None = None, p
     ------
     DataError: if the file cannot be read, an array is missing, or its values are not those of the format.
     """
-    arrays = _read(path)
+    arrays = read_arrays(path)
     matrix, classes = _labels(path, arrays, labels)
     if "no_finding" in arrays and labels == "labels" and "No Finding" not in classes:
         column = _binary(path, "no_finding", _column(path, arrays, "no_finding", "biuf"))
@@ -75,11 +76,18 @@ def load_npz(path: Path, *, labels: str = "labels", normal: str | None = None, p
         clinical=_clinical(path, arrays),
         patient=None if group is None else _column(path, arrays, group),
         split=_split(path, arrays),
+        names=_names_of_rows(path, arrays),
         source=_source(path, arrays),
     )
 
 
-def _read(path: Path) -> Arrays:
+def read_arrays(path: Path) -> Arrays:
+    """Return the arrays of an npz file by name; nothing is unpickled.
+
+    Raises
+    ------
+    DataError: if the file is missing, damaged, or holds objects.
+    """
     try:
         # Opened here: np.load leaves the file open where it is not a zip.
         with path.open("rb") as stream:
@@ -246,6 +254,10 @@ def _split(path: Path, arrays: Arrays) -> NDArray[np.str_] | None:
     if names is None or array.dtype.kind not in "biu" or not ((array >= 0) & (array < len(names))).all():
         raise DataError(f"{path}: split must be text, or numbers that index split_names.")
     return np.array(names)[array.astype(np.int64)]
+
+
+def _names_of_rows(path: Path, arrays: Arrays) -> NDArray[np.str_] | None:
+    return _column(path, arrays, "filename", "U").astype(np.str_) if "filename" in arrays else None
 
 
 def _source(path: Path, arrays: Arrays) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import Cohort, FloatArray, IntArray
+from activelabel.data.images import content
 from activelabel.errors import DataError, DuplicateImagesWarning, SettingsError, unknown
 from activelabel.seeding import stream
 
@@ -116,13 +116,15 @@ def report_duplicates(cohort: Cohort, splits: Splits) -> int:
     -------
     The number of val and test rows that have a twin in an earlier part.
     """
-    rows = cohort.images if cohort.images is not None else cohort.embedded()
+    rows: Any = cohort.images if isinstance(cohort.images, np.ndarray) else cohort.features
+    if rows is None:  # images in files: identical files are found without decoding them
+        rows = cohort.images
     seen: set[bytes] = set()
     crossing: list[int] = []
     for name in SPLITS:
         mine = set()
         for row in splits.rows(name):
-            digest = hashlib.blake2b(np.ascontiguousarray(rows[row]).tobytes(), digest_size=16).digest()
+            digest = content(rows, int(row))
             if digest in seen:
                 crossing.append(int(row))
             mine.add(digest)

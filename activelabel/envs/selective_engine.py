@@ -14,6 +14,7 @@ from torch import Tensor
 
 from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load, split_cohort
 from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.devices import resolve_device
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
 from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
@@ -267,13 +268,6 @@ class SelectiveLabelEngine:
         name, seed, n = self.settings.split, self.settings.task_seed, tasks.pool.shape[1]
         draws = [stream(seed, name, int(i), "random", k).choice(n, k, replace=False) for i in tasks.index]
         return np.stack(draws)
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the torch device; ``"auto"`` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
 
 
 def check_k(k: int, pool: int) -> None:

@@ -31,7 +31,8 @@ class RunSettings(ABC):
     preset: str = "default"
     """Which preset the other settings start from."""
     data: str = "synthetic"
-    """``synthetic``, ``synthetic-large``, ``digits``, or the path of an .npz cohort."""
+    """``synthetic``, ``synthetic-large``, ``digits``, or the path of an .npz cohort; with the learner finetune anything
+    that has images: a data set of the catalogue, NAME:FOLDER, a CSV file, a folder of class folders."""
     labels: str = "labels"
     """Which label array of the file to use."""
     normal: str | None = None
