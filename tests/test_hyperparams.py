@@ -11,7 +11,7 @@ import pytest
 
 from activelabel.agents import AGENTS, DDQN, LAL_RL_ENV, LalRl, Reinforce
 from activelabel.data import Cohort
-from activelabel.envs import ActiveLabelVectorEnv, SelectiveLabelVectorEnv
+from activelabel.envs import IMAGE_LEARNERS, ActiveLabelVectorEnv, SelectiveLabelVectorEnv
 from activelabel.errors import SettingsError
 from activelabel.settings import (
     OF_THE_DATA,
@@ -71,6 +71,8 @@ def test_preset_makes_the_active_agent_that_it_describes(agent: str, env: str, n
     settings = active(name, agent)
     sizes = {"pool": 40, "state_images": 5, "budget": 4, "components": None, "classes": None, "candidates": None}
     shrunk = {**settings.env_arguments(), **sizes, "batch": min(4, settings.batch), "fractions": (0.6, 0.2, 0.2)}
+    if settings.learner in IMAGE_LEARNERS:  # the test's cohort has no images
+        shrunk |= {"learner": "softmax", "learner_arguments": {}}
     model = AGENTS[agent](
         env=ActiveLabelVectorEnv(2, blobs, device="cpu", **shrunk), **{**settings.agent_arguments(), "device": "cpu"}
     )

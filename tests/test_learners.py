@@ -148,8 +148,7 @@ def test_probabilities_are_probabilities_of_images_that_are_shared_or_not(name: 
     played = game(5, 3, 12, 3, 4)
     model = fit(ALL[name](), played)
     shared = model.predict_proba(played["other"])
-    assert shared.shape == (3, 25, 3)
-    assert shared.dtype == torch.float32
+    assert (shared.shape, shared.dtype) == ((3, 25, 3), torch.float32)
     assert (shared >= 0).all()
     np.testing.assert_allclose(shared.sum(dim=-1), 1, rtol=0, atol=1e-5)
     own = torch.stack([played["other"][i : i + 20] for i in range(3)])
@@ -170,12 +169,9 @@ QUICK: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=25)
 @given(
-    seed=st.integers(0, 10_000),
-    b=st.integers(2, 9),
-    images=st.integers(5, 40),
-    classes=st.integers(2, 5),
+    seed=st.integers(0, 10_000), b=st.integers(2, 9), images=st.integers(5, 40), classes=st.integers(2, 5),
     d=st.integers(1, 40),
-)
+)  # fmt: skip
 def test_a_batch_equals_one_by_one_to_the_last_bit(
     name: str, seed: int, b: int, images: int, classes: int, d: int
 ) -> None:

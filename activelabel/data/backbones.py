@@ -134,7 +134,7 @@ def make_backbone(
     mean, std = (_three(name, n, shape.get(n, d)) for n, d in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     identity = f"{name.partition(':')[0] if name.startswith(MOCO) else name} {digest(module)} at {side} x {side}"
     if "mean" in shape or "std" in shape:
-        identity += f", mean {mean}, deviation {std}"
+        identity += f", mean {_text(mean)}, deviation {_text(std)}"
     return Backbone(name, module, side, mean, std, _dim(name, module, side, where), identity, where)
 
 
@@ -144,6 +144,10 @@ def _three(name: str, what: str, values: Any) -> tuple[float, float, float]:
     except (TypeError, ValueError):
         raise SettingsError(f"{name}: {what}={values!r} must be three numbers, one a colour.") from None
     return one, two, three
+
+
+def _text(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def _dim(name: str, module: nn.Module, side: int, device: torch.device) -> int:

@@ -2,7 +2,8 @@
 
 from activelabel.envs.active import ActiveLabelEnv, ActiveLabelVectorEnv
 from activelabel.envs.active_engine import ActiveLabelEngine, ActiveLabelSettings
-from activelabel.envs.learners import LEARNERS, Learner, Model, SklearnLearner
+from activelabel.envs.finetune import FineTune
+from activelabel.envs.learners import IMAGE_LEARNERS, LEARNERS, ImageModel, Learner, Model, SklearnLearner
 from activelabel.envs.metrics import METRICS
 from activelabel.envs.predictors import PREDICTORS, auroc
 from activelabel.envs.running import RunningEpisodes
@@ -10,6 +11,7 @@ from activelabel.envs.selective import SelectiveLabelEnv, SelectiveLabelVectorEn
 from activelabel.envs.selective_engine import Outcome, SelectiveLabelEngine, SelectiveLabelSettings
 
 __all__ = [
+    "IMAGE_LEARNERS",
     "LEARNERS",
     "METRICS",
     "PREDICTORS",
@@ -17,6 +19,8 @@ __all__ = [
     "ActiveLabelEnv",
     "ActiveLabelSettings",
     "ActiveLabelVectorEnv",
+    "FineTune",
+    "ImageModel",
     "Learner",
     "Model",
     "Outcome",

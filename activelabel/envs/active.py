@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from activelabel.data import Cohort
 from activelabel.data.cohort import IntArray
+from activelabel.envs.actions import StepResult
 from activelabel.envs.active_engine import ActiveLabelEngine, ActiveLabelSettings
 from activelabel.envs.candidates import DISTANCES
-from activelabel.envs.running import RunningEpisodes, StepResult
+from activelabel.envs.running import RunningEpisodes
 from activelabel.envs.shared import (
     BatchedVectorEnv,
     Info,
@@ -35,8 +36,7 @@ from activelabel.errors import SettingsError
 def _spaces(engine: ActiveLabelEngine) -> tuple[Dict, Space[Any]]:
     s, m = engine.settings, engine.m
     high = np.array([engine.distance_bound if name in DISTANCES else 1.0 for name in s.features], np.float32)
-    size = float(engine.x["pool"].abs().max())
-    dim = engine.x["pool"].shape[1]
+    size, dim = engine.latent_bound, engine.latent_size
     spaces: dict[str, Space[Any]] = {
         "state": Box(0, 1, (engine.n_state,), np.float32),
         "candidates": Box(0, np.broadcast_to(high, (m, len(high))).copy(), dtype=np.float32),
@@ -125,7 +125,8 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
       :mod:`activelabel.envs.candidates` for the others.
     - ``action_mask``: ``MultiBinary(M)`` int8, 1 where the candidate is not labelled.
     - with ``observe=("probabilities",)``: ``probabilities``, ``Box(M, C)``.
-    - with ``observe=("embeddings",)``: ``embeddings``, ``Box(M, d)``, latent features.
+    - with ``observe=("embeddings",)``: ``embeddings``, ``Box(M, d)``, latent features: the classifier's own, which
+      change with every label, where it is a network that is fine-tuned (``learner="finetune"``).
     - with ``observe=("labelled",)``: ``labelled``, ``Box(L, d)``, latent features of the labelled images in the order
       of labelling, and ``labels``, ``Box(L,)`` int64, their classes, -1 where there is none yet.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,20 +13,19 @@ import torch
 from torch import Tensor
 
 from activelabel.data import Cohort, Standardizer, load, split_cohort
-from activelabel.data.cohort import FloatArray
+from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.data.episodes import PARTS, EpisodeSampler
+from activelabel.devices import resolve_device
 from activelabel.envs.candidates import FEATURES, PROGRESS, SHORT, STATES, state_size
+from activelabel.envs.distances import Geometry
 from activelabel.envs.learners import Learner, make_learner
 from activelabel.envs.metrics import METRICS
-from activelabel.envs.selective_engine import resolve_device
+from activelabel.envs.pixels import pixels
 from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
 
 OBSERVABLE = ("probabilities", "embeddings", "labelled")
 """What can be observed besides state and candidates."""
-
-DENSITY_NEIGHBOURS = 10
-_REFERENCES = 4096
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,21 @@ class ActiveLabelSettings:
     state: which numbers describe the classifier, of :data:`~activelabel.envs.candidates.STATES` and ``"progress"``.
     state_images: images of the state set D_s.
     observe: more keys of the observation: ``"probabilities"``, ``"embeddings"``, ``"labelled"``.
-    learner: ``"softmax"``, ``"logistic"``, or an object with ``fit``; see :mod:`activelabel.envs.learners`.
+    learner: ``"softmax"``, ``"logistic"``, ``"finetune"``, or an object with ``fit``; see
+        :mod:`activelabel.envs.learners`. Those of images, such as finetune, take the cohort's images, not its features.
     learner_arguments: of a learner that is given by name.
     distance: ``"euclidean"`` or ``"cosine"``.
     space: where distances are taken: ``"latent"``, where the classifier works, or ``"data"``, before ``components``.
+        The latent space of a learner of images is that of its present model, anew after every fit, scaled to unit mean
+        squared norm over the pool. Data space are the cohort's features, which ``"data"`` needs with any learner.
     metric: accuracy, balanced-accuracy or auroc (macro, one against the rest), on D_R and on the test set.
     reward: ``"change"`` of the metric on D_R (Eq. 2), or ``"target"``: -1 a step until it reaches ``tolerance``
         times what the whole pool part would give (LAL-RL).
     tolerance: see ``reward``.
     classes: the classes to tell apart; by default all. Images with none or several of them are left out.
-    components: principal components, fitted on the training part, that make the latent space; None keeps all features.
-    standardize: scale features with the training part's mean and deviation.
+    components: principal components, fitted on the training part, that make the latent space; None keeps all features,
+        as learners of images need it.
+    standardize: scale features with the training part's mean and deviation; images are none.
     split: which part of the data the episodes come from: ``"train"``, ``"val"`` or ``"test"``.
     fractions: shares of these three, or ``"published"``.
     shares: shares of pool, state set, reward set and test set within the split.
@@ -119,7 +123,12 @@ class ActiveLabelSettings:
             raise SettingsError(f"learner_arguments={self.learner_arguments!r} must be names and values.")
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
-        make_learner(self.learner, **self.learner_arguments)
+        learner = make_learner(self.learner, **self.learner_arguments)
+        if takes_images(learner) and self.components is not None:
+            raise SettingsError(
+                f"components={self.components} make a latent space of features; learner {type(learner).__name__} "
+                "trains on images and has its own."
+            )
 
     @classmethod
     def make(cls, **settings: Any) -> ActiveLabelSettings:
@@ -132,6 +141,11 @@ class ActiveLabelSettings:
         return make_settings(cls, "ActiveLabel-v0", settings)
 
 
+def takes_images(learner: Learner) -> bool:
+    """Return whether a learner trains on images instead of features."""
+    return bool(getattr(learner, "on_images", False))
+
+
 def _check_names(setting: str, names: Any, known: Iterable[str]) -> None:
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise SettingsError(f"{setting}={names!r} must be a list of names, of {', '.join(sorted(known))}.")
@@ -141,19 +155,19 @@ def _check_names(setting: str, names: Any, known: Iterable[str]) -> None:
 
 
 class ActiveLabelEngine:
-    """The data of episodes: features in latent space, and the four parts. What runs is
+    """The data of episodes: features in latent space or images, and the four parts. What runs is
     :class:`~activelabel.envs.running.RunningEpisodes`.
 
     Parameters
     ----------
-    cohort: a cohort with features, or what :func:`activelabel.data.load` takes.
+    cohort: a cohort with what the learner trains on, features or images, or what :func:`activelabel.data.load` takes.
     settings: see :class:`ActiveLabelSettings`.
     device: ``"auto"`` (CUDA if there, else CPU) or a torch device.
 
     Raises
     ------
-    DataError: if a class is missing from a part or a part has too few images.
-    SettingsError: if the budget exceeds the pool.
+    DataError: if a class is missing from a part, a part has too few images, or the cohort lacks features or images.
+    SettingsError: if the budget exceeds the pool, or the learner's network cannot be made.
     """
 
     def __init__(
@@ -164,11 +178,19 @@ class ActiveLabelEngine:
         published = isinstance(settings.fractions, str)
         fractions = (0.7, 0.15, 0.15) if isinstance(settings.fractions, str) else settings.fractions
         self.splits = split_cohort(self.cohort, fractions, seed=settings.split_seed, published=published)
-        raw = self.cohort.embedded()
-        scaled = Standardizer.fit(self.cohort, self.splits.train).features(raw) if settings.standardize else raw
-        self._data = scaled
-        self._latent = self._project(scaled, settings.components)
+        self._data: FloatArray | None = None
+        self._latent: FloatArray | None = None
+        self._images: dict[tuple[bytes, int | None], Tensor] = {}
+        self.learner = make_learner(settings.learner, **settings.learner_arguments)
         self._configure(settings)
+
+    def _features(self, settings: ActiveLabelSettings) -> tuple[FloatArray, FloatArray]:
+        """Return the features in data space and in latent space; made at first use, images do not need them."""
+        if self._data is None or self._latent is None:
+            raw = self.cohort.embedded()
+            scaled = Standardizer.fit(self.cohort, self.splits.train).features(raw) if settings.standardize else raw
+            self._data, self._latent = scaled, self._project(scaled, settings.components)
+        return self._data, self._latent
 
     def _project(self, scaled: FloatArray, components: int | None) -> FloatArray:
         """Return the latent features: principal components, scaled to unit mean squared norm on the training part."""
@@ -189,7 +211,7 @@ class ActiveLabelEngine:
 
     def _configure(self, settings: ActiveLabelSettings) -> None:
         self.settings = settings
-        self.learner = make_learner(settings.learner, **settings.learner_arguments)
+        self.on_images = takes_images(self.learner)
         self.sampler = EpisodeSampler(
             self.cohort,
             self.splits.rows(settings.split),
@@ -210,16 +232,64 @@ class ActiveLabelEngine:
             )
         self.m = self.pool if settings.candidates is None else min(settings.candidates, self.pool)
         rows = self.sampler.rows
-        self.x = {part: torch.from_numpy(self._latent[rows[part]]).to(self.device) for part in PARTS}
         self.y = {part: torch.from_numpy(self.sampler.labels[part]).to(self.device) for part in PARTS}
-        space = self._latent if settings.space == "latent" else self._data
-        points = torch.from_numpy(space[rows["pool"]]).to(self.device)
-        if settings.distance == "cosine":
-            points = torch.nn.functional.normalize(points, dim=1)
-        self.points = points
-        self.norms = (points * points).sum(dim=1)
-        self.distance_bound = 2.0 if settings.distance == "cosine" else 2 * float(self.norms.max().sqrt()) + 1e-3
-        self.density = self._density() if "density" in settings.features else torch.zeros_like(self.norms)
+        self.geometry: Geometry | None = None
+        if self.on_images:
+            self.x = self._shown(rows)
+            self.latent_size = self._size_of_latent()
+            # Of the pool's points, scaled; the root of what none can exceed.
+            self.latent_bound = math.sqrt(self.pool) + 1e-3
+        else:
+            _, latent = self._features(settings)
+            self.x = {part: torch.from_numpy(latent[rows[part]]).to(self.device) for part in PARTS}
+            self.latent_size, self.latent_bound = latent.shape[1], float(self.x["pool"].abs().max())
+        if settings.space == "data" or not self.on_images:
+            data, latent = self._features(settings)
+            space = data if settings.space == "data" else latent
+            self.geometry = Geometry.of(torch.from_numpy(space[rows["pool"]]).to(self.device), settings.distance)
+        self.distance_bound = self._distance_bound()
+        self.density = torch.zeros(len(rows["pool"]), device=self.device)
+        if self.geometry is not None and "density" in settings.features:
+            self.density = self.geometry.density()
+
+    def _shown(self, rows: Mapping[str, IntArray]) -> dict[str, Tensor]:
+        """Return the images of each part; those that an engine has read its siblings do not read again."""
+        size = getattr(self.learner, "size", None)
+        keys = {part: (rows[part].tobytes(), size) for part in PARTS}
+        self._images = {
+            key: self._images[key] if key in self._images else pixels(self.cohort, rows[part], size).to(self.device)
+            for part, key in keys.items()
+        }
+        return {part: self._images[key] for part, key in keys.items()}
+
+    def _size_of_latent(self) -> int:
+        size = getattr(self.learner, "latent_size", None)
+        if not isinstance(size, int) or size < 1:
+            raise SettingsError(
+                f"learner {type(self.learner).__name__} trains on images and must have latent_size, how many latent "
+                f"features its models give; it is {size!r}."
+            )
+        return size
+
+    def _distance_bound(self) -> float:
+        """Return what no distance exceeds."""
+        if self.settings.distance == "cosine":
+            return 2.0
+        if self.geometry is None:
+            return math.sqrt(2 * self.pool) + 1e-3
+        return 2 * float(self.geometry.norms.max().sqrt()) + 1e-3
+
+    @property
+    def points(self) -> Tensor:
+        """Where the images of the pool part are among each other, float32 ``(n, d)``.
+
+        Raises
+        ------
+        SettingsError: if that changes with the model, as with learners of images.
+        """
+        if self.geometry is None:
+            raise SettingsError("the latent space of a learner of images is its model's: there are no lasting points.")
+        return self.geometry.points
 
     def sibling(self, **changes: Any) -> ActiveLabelEngine:
         """Return an engine that plays other episodes of the same data, sharing memory and latent space.
@@ -231,9 +301,11 @@ class ActiveLabelEngine:
         fixed = {"fractions", "standardize", "components", "split_seed"} & set(changes)
         if fixed:
             raise SettingsError(f"{', '.join(sorted(fixed))}: make a new engine for another split or latent space.")
-        other = copy.copy(self)
-        present = {f.name: getattr(self.settings, f.name) for f in fields(self.settings)}
-        other._configure(ActiveLabelSettings.make(**{**present, **changes}))
+        other, s = copy.copy(self), self.settings
+        settings = ActiveLabelSettings.make(**{**{f.name: getattr(s, f.name) for f in fields(s)}, **changes})
+        if (settings.learner, settings.learner_arguments) != (s.learner, s.learner_arguments):
+            other.learner = make_learner(settings.learner, **settings.learner_arguments)
+        other._configure(settings)
         return other
 
     @property
@@ -256,35 +328,12 @@ class ActiveLabelEngine:
         """Numbers that describe the classifier."""
         return state_size(self.settings.state, self.settings.state_images, self.n_classes)
 
-    def distances(self, squared_products: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Return distances from inner products ``(..., n, m)`` and squared norms ``(..., n, 1)``, ``(..., 1, m)``."""
-        if self.settings.distance == "cosine":
-            return (1 - squared_products).clamp_(0, 2)
-        return squared_products.mul_(-2).add_(a).add_(b).clamp_(min=0).sqrt_()
-
-    def _density(self) -> Tensor:
-        """Return ``1 / (1 + d)`` for each image of the pool part, d the mean distance to its nearest neighbours.
-
-        Neighbours are looked for among at most 4096 images of the pool part, evenly spaced.
-        """
-        n = len(self.points)
-        reference = torch.arange(0, n, max(1, -(-n // _REFERENCES)), device=self.device)
-        k = min(DENSITY_NEIGHBOURS, len(reference) - 1)
-        found = []
-        for start in range(0, n, 1024):
-            part = torch.arange(start, min(start + 1024, n), device=self.device)
-            products = self.points[part] @ self.points[reference].T
-            d = self.distances(products, self.norms[part][:, None], self.norms[reference][None, :])
-            d[part[:, None] == reference[None, :]] = float("inf")
-            found.append(d.topk(k, dim=1, largest=False).values.mean(dim=1))
-        return 1 / (1 + torch.cat(found))
-
     def target(self) -> float:
         """Return the metric on D_R at which an episode of ``reward="target"`` ends.
 
         It is ``tolerance`` times what a classifier trained on the whole pool part reaches.
         """
         x, y = self.x["pool"][None], self.y["pool"][None]
-        model = self.learner.fit(x, y, torch.ones_like(x[:, :, 0]), self.n_classes, None)
+        model = self.learner.fit(x, y, torch.ones(y.shape, device=self.device), self.n_classes, None)
         quality = METRICS[self.settings.metric](model.predict_proba(self.x["reward"]), self.y["reward"])
         return self.settings.tolerance * float(quality[0])

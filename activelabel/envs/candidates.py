@@ -64,8 +64,9 @@ FEATURES: dict[str, Callable[[Candidates], Tensor]] = {
 ``confidence``: largest class probability. ``probability``: that of the first class (LAL-RL). ``margin``: largest less
 second largest. ``entropy``: share of its maximum. ``labelled``, ``unlabelled``: mean distance to the labelled images
 and to the unlabelled ones of the pool, itself included. ``nearest``: distance to the nearest labelled image.
-``density``: ``1 / (1 + d)``, d the mean distance to the ten nearest images of the pool part. ``balance``: the share
-of labelled images that have its class, expected under its probabilities. Distances are unbounded, the rest is 0 to 1.
+``density``: ``1 / (1 + d)``, d the mean distance to the ten nearest images of the pool part, or of the episode's pool
+where the latent space is that of a network that is fine-tuned. ``balance``: the share of labelled images that have its
+class, expected under its probabilities. Distances are unbounded, the rest is 0 to 1.
 """
 
 DISTANCES = ("labelled", "unlabelled", "nearest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from activelabel.envs.finetune import FineTune
 from activelabel.errors import SettingsError, unknown
 
 
@@ -19,11 +21,20 @@ class Model(Protocol):
         """Return class probabilities ``(B, n, C)`` of images ``(n, d)`` shared by all, or ``(B, n, d)``."""
 
 
+class ImageModel(Model, Protocol):
+    """What a learner of images returns; its images are uint8 ``(n, H, W, 1 or 3)``, or with B before them."""
+
+    def latent(self, x: Tensor) -> Tensor:
+        """Return the latent features ``(B, n, d)`` of images, such as what goes into the last linear layer."""
+
+
 class Learner(Protocol):
     """What trains a classifier on labelled images.
 
     A learner of your own needs this one method; see :class:`SklearnLearner` for one that wraps any scikit-learn
-    classifier.
+    classifier. It is given features. One that has ``on_images = True`` is given images instead, uint8
+    ``(B, L, H, W, 1 or 3)``, one episode at a time, and its models are :class:`ImageModel`; it has ``latent_size``, the
+    d of their latent features, and may have ``size``, the side of the square that images are scaled to.
     """
 
     def fit(self, x: Tensor, y: Tensor, weight: Tensor, n_classes: int, previous: Tensor | None) -> Model:
@@ -273,7 +284,10 @@ LEARNERS: dict[str, type[SoftmaxHead] | type[LogisticRegression]] = {
     "softmax": SoftmaxHead,
     "logistic": LogisticRegression,
 }
-"""The learners by name."""
+"""The learners of features by name."""
+
+IMAGE_LEARNERS: dict[str, type[FineTune]] = {"finetune": FineTune}
+"""The learners of images by name."""
 
 
 def make_learner(learner: str | Learner, **arguments: Any) -> Learner:
@@ -289,10 +303,11 @@ def make_learner(learner: str | Learner, **arguments: Any) -> Learner:
         if arguments:
             raise SettingsError(f"learner arguments {arguments} go with a name, not with an object.")
         return learner
-    if learner not in LEARNERS:
-        raise SettingsError(unknown("learner", learner, LEARNERS))
+    known: dict[str, Callable[..., Learner]] = {**LEARNERS, **IMAGE_LEARNERS}
+    if learner not in known:
+        raise SettingsError(unknown("learner", learner, known))
     try:
-        return LEARNERS[learner](**arguments)
+        return known[learner](**arguments)
     except TypeError as error:
         raise SettingsError(f"learner '{learner}': {error}.") from None
 
@@ -304,13 +319,32 @@ def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -
     ------
     SettingsError: if it is not a tensor of that shape, or has values that are not finite or outside 0 to 1.
     """
-    name = type(learner).__name__
-    if not isinstance(probabilities, Tensor) or tuple(probabilities.shape) != shape:
-        found = tuple(probabilities.shape) if hasattr(probabilities, "shape") else type(probabilities).__name__
-        raise SettingsError(f"learner {name}: predict_proba must return a tensor {shape}, got {found}.")
-    values: Tensor = probabilities.float()
-    if not bool(torch.isfinite(values).all()):
-        raise SettingsError(f"learner {name}: predict_proba returned values that are NaN or infinite.")
+    values = _finite(probabilities, shape, learner, "predict_proba")
     if bool((values < -1e-4).any()) or bool((values > 1 + 1e-4).any()):
-        raise SettingsError(f"learner {name}: predict_proba returned values outside 0 to 1, such as scores or logits.")
+        raise SettingsError(
+            f"learner {type(learner).__name__}: predict_proba returned values outside 0 to 1, such as scores or logits."
+        )
+    return values
+
+
+def checked_latent(model: Any, x: Tensor, size: int, learner: Learner) -> Tensor:
+    """Return the latent features of images ``(B, n, H, W, 1 or 3)``, float32 ``(B, n, size)``.
+
+    Raises
+    ------
+    SettingsError: if the model has no ``latent``, or it returns something else, or values that are not finite.
+    """
+    if not callable(getattr(model, "latent", None)):
+        raise SettingsError(f"learner {type(learner).__name__}: a model on images must have latent(x).")
+    return _finite(model.latent(x), (*x.shape[:2], size), learner, "latent")
+
+
+def _finite(found: Any, shape: tuple[int, ...], learner: Learner, method: str) -> Tensor:
+    name = type(learner).__name__
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        got = tuple(found.shape) if hasattr(found, "shape") else type(found).__name__
+        raise SettingsError(f"learner {name}: {method} must return a tensor {shape}, got {got}.")
+    values: Tensor = found.float()
+    if not bool(torch.isfinite(values).all()):
+        raise SettingsError(f"learner {name}: {method} returned values that are NaN or infinite.")
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,33 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activelabel.data.cohort import IntArray
+from activelabel.envs.actions import StepResult, check_actions
 from activelabel.envs.active_engine import ActiveLabelEngine
 from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates
-from activelabel.envs.learners import checked, shared_product
+from activelabel.envs.distances import Geometry, centred, scaled
+from activelabel.envs.learners import checked, checked_latent, shared_product
 from activelabel.envs.metrics import METRICS
 from activelabel.envs.selective_engine import first_occurrences
 from activelabel.errors import SettingsError
 from activelabel.seeding import stream
-
-_REFERENCES = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class StepResult:
-    """What a step of ``B`` episodes gave.
-
-    Parameters
-    ----------
-    reward: float64 ``(B,)``.
-    over: bool ``(B,)``, whether the episode has ended.
-    ids: int64 ``(B, N)``, rows of the cohort that were labelled, -1 where an index was no new image.
-    labels: int64 ``(B, N)``, their classes, -1 likewise.
-    """
-
-    reward: NDArray[np.float64]
-    over: NDArray[np.bool_]
-    ids: IntArray
-    labels: IntArray
 
 
 class RunningEpisodes:
@@ -64,7 +45,10 @@ class RunningEpisodes:
         self.slots = self._zeros(e.n_labels, dtype=torch.int64)
         self.classes = self._zeros(e.n_labels, dtype=torch.int64)
         self.weight = self._zeros(e.n_labels)
-        self.sum_labelled, self.sum_unlabelled, self.nearest = (self._zeros(e.pool) for _ in range(3))
+        self.sum_labelled, self.sum_unlabelled = self._zeros(e.pool), self._zeros(e.pool)
+        self.nearest, self.density = self._zeros(e.pool), self._zeros(e.pool)
+        seen = e.on_images and {"embeddings", "labelled"} & set(e.settings.observe)
+        self.latent = self._zeros(e.pool, e.latent_size) if seen else None
         self.state = self._zeros(e.settings.state_images, e.n_classes)
         self.offered = self._zeros(e.m, dtype=torch.int64)
         self.mask = self._zeros(e.m, dtype=torch.bool)
@@ -96,7 +80,9 @@ class RunningEpisodes:
         self.pool[at] = torch.from_numpy(drawn.pool).to(e.device)
         self.labelled[at], self.weight[at], self.sum_labelled[at] = False, 0, 0
         self.slots[at], self.nearest[at] = 0, float("inf")
-        self.sum_unlabelled[at] = self._pool_sums(self.pool[at])
+        self.density[at] = e.density[self.pool[at]]
+        if e.geometry is not None:
+            self.sum_unlabelled[at] = self._pool_sums(e.geometry, self.pool[at])
         for i in which:
             self.actions[i], self.curves[i] = [], []
         if self.warm is not None:
@@ -108,29 +94,13 @@ class RunningEpisodes:
     def _places(self, which: IntArray) -> Tensor:
         return torch.from_numpy(np.asarray(which)).to(self.engine.device)
 
-    def _pool_sums(self, pool: Tensor) -> Tensor:
-        """Return ``(b, P)``: for each image of each pool the sum of distances to the pool's images.
-
-        Over at most 4096 of them, scaled up: a larger pool is sampled.
-        """
-        e, size = self.engine, pool.shape[1]
-        if size == len(e.points):  # every episode has the whole part, in an order of its own
+    def _pool_sums(self, geometry: Geometry, pool: Tensor) -> Tensor:
+        """Return ``(b, P)``: for each image of each pool the sum of distances to the pool's images."""
+        if pool.shape[1] == len(geometry):  # every episode has the whole part, in an order of its own
             if self._all_sums is None:
-                self._all_sums = self._sums(torch.arange(size, device=e.device))
+                self._all_sums = geometry.sums()
             return self._all_sums[pool]
-        return torch.stack([self._sums(rows) for rows in pool])
-
-    def _sums(self, rows: Tensor) -> Tensor:
-        e = self.engine
-        points, norms = e.points[rows], e.norms[rows]
-        every = max(1, -(-len(rows) // _REFERENCES))
-        reference, reference_norms = points[::every], norms[::every]
-        sums = []
-        for start in range(0, len(rows), 1024):
-            part = slice(start, start + 1024)
-            products = points[part] @ reference.T
-            sums.append(e.distances(products, norms[part, None], reference_norms[None, :]).sum(dim=1))
-        return torch.cat(sums) * (len(rows) / len(reference))
+        return torch.stack([geometry.take(rows).sums() for rows in pool])
 
     # -- labelling ----------------------------------------------------------------------------------------------------
 
@@ -187,10 +157,12 @@ class RunningEpisodes:
         self.weight[at, places] = new.float()
         marked = self.labelled[at].int().scatter_add(1, slots, new.int())
         self.labelled[at] = marked > 0
+        if (space := e.geometry) is None:  # distances come with the next model
+            return
         b, n = slots.shape
-        products = shared_product(e.points[positions.flatten()], e.points).reshape(b, n, -1)
+        products = shared_product(space.points[positions.flatten()], space.points).reshape(b, n, -1)
         own = products.gather(2, self.pool[at][:, None, :].expand(b, n, -1))
-        d = e.distances(own, e.norms[positions][:, :, None], e.norms[self.pool[at]][:, None, :])
+        d = space.distances(own, space.norms[positions][:, :, None], space.norms[self.pool[at]][:, None, :])
         d.scatter_(2, slots[:, :, None], 0)
         total = (d * new[:, :, None]).sum(dim=1)
         self.sum_labelled[at] += total
@@ -202,7 +174,14 @@ class RunningEpisodes:
         """Train the classifiers of some episodes and take from them all that is needed until the next label."""
         for spent in np.unique(self.spent[which]):
             # Only episodes with as many labels go together: sums of another length round otherwise.
-            self._fit(which[self.spent[which] == spent], self.engine.n_initial + int(spent), fresh)
+            group = which[self.spent[which] == spent]
+            for some in self._together(group):
+                self._fit(some, self.engine.n_initial + int(spent), fresh)
+
+    def _together(self, which: IntArray) -> list[IntArray]:
+        """Return which episodes are trained at once: all, or one at a time where each has a network and a copy of its
+        pool's images."""
+        return np.split(which, len(which)) if self.engine.on_images else [which]
 
     def _fit(self, which: IntArray, places: int, fresh: bool) -> None:
         e, at = self.engine, self._places(which)
@@ -225,11 +204,31 @@ class RunningEpisodes:
             self.curves[i].append((int(self.spent[i]), float(on_reward), float(on_test)))
         offered = self.pool[at].gather(1, self.offered[at])
         n = len(e.x["pool"])
-        if n <= 4 * e.m:  # one product for all episodes, then each takes its own
+        if e.on_images:
+            everywhere = self._see_pool(model, at)
+            self.probabilities[at] = everywhere.gather(1, self.offered[at][:, :, None].expand(b, e.m, c))
+        elif n <= 4 * e.m:  # one product for all episodes, then each takes its own
             everywhere = checked(model.predict_proba(e.x["pool"]), (b, n, c), e.learner)
             self.probabilities[at] = everywhere.gather(1, offered[:, :, None].expand(b, e.m, c))
         else:
             self.probabilities[at] = checked(model.predict_proba(e.x["pool"][offered]), (b, e.m, c), e.learner)
+
+    def _see_pool(self, model: Any, at: Tensor) -> Tensor:
+        """Take the latent space of an episode's new model, and distances in it; returns probabilities ``(1, P, C)``."""
+        e, s = self.engine, self.engine.settings
+        images = e.x["pool"][self.pool[at]]
+        probabilities = checked(model.predict_proba(images), (1, e.pool, e.n_classes), e.learner)
+        latent = scaled(checked_latent(model, images, e.latent_size, e.learner)[0])
+        if self.latent is not None:
+            self.latent[at] = latent
+        if e.geometry is None:
+            space = Geometry.of(latent if s.distance == "cosine" else centred(latent), s.distance)
+            d = space.to(self.labelled[at][0].nonzero()[:, 0])
+            self.sum_labelled[at], self.nearest[at] = d.sum(dim=1), d.amin(dim=1)
+            self.sum_unlabelled[at] = space.sums() - d.sum(dim=1)
+            if "density" in s.features:
+                self.density[at] = space.density()
+        return probabilities
 
     def _keep_warm(self, model: Any, at: Tensor) -> None:
         warm = getattr(model, "warm", None) if getattr(self.engine.learner, "warm", False) else None
@@ -272,7 +271,7 @@ class RunningEpisodes:
             self.sum_labelled.gather(1, self.offered) / n_labelled.clamp(min=1),
             self.sum_unlabelled.gather(1, self.offered).clamp(min=0) / (e.pool - n_labelled).clamp(min=1),
             self.nearest.gather(1, self.offered),
-            e.density[self.pool.gather(1, self.offered)],
+            self.density.gather(1, self.offered),
             share / n_labelled.clamp(min=1),
         )
 
@@ -293,15 +292,21 @@ class RunningEpisodes:
         }
         extra: dict[str, Callable[[], dict[str, Tensor]]] = {
             "probabilities": lambda: {"probabilities": self.probabilities},
-            "embeddings": lambda: {"embeddings": e.x["pool"][self.pool.gather(1, self.offered)]},
+            "embeddings": lambda: {"embeddings": self._latent_of(self.offered)},
             "labelled": self._observe_labelled,
         }
         for name in s.observe:
             out.update(extra[name]())
         return {name: value.cpu().numpy().copy() for name, value in out.items()}
 
+    def _latent_of(self, slots: Tensor) -> Tensor:
+        """Return the latent features of places in the pools ``(B, n)``, ``(B, n, d)``."""
+        if self.latent is None:
+            return self.engine.x["pool"][self.pool.gather(1, slots)]
+        return self.latent[torch.arange(self.n, device=self.engine.device)[:, None], slots]
+
     def _observe_labelled(self) -> dict[str, Tensor]:
-        x = self.engine.x["pool"][self.pool.gather(1, self.slots)]
+        x = self._latent_of(self.slots)
         there = self.weight > 0
         return {
             "labelled": torch.where(there[:, :, None], x, 0),
@@ -339,10 +344,13 @@ class RunningEpisodes:
         weight = self.weight[:, : places + 1].repeat_interleave(tries, dim=0)
         weight[:, -1] = 1
         previous = None if self.warm is None else self.warm.repeat_interleave(tries, dim=0)
-        model = e.learner.fit(e.x["pool"][positions], e.y["pool"][positions], weight, e.n_classes, previous)
-        x = e.x["reward"]
-        probabilities = checked(model.predict_proba(x), (len(slots), len(x), e.n_classes), e.learner)
-        quality: NDArray[np.float64] = METRICS[e.settings.metric](probabilities, e.y["reward"]).cpu().numpy()
+        x, quality = e.x["reward"], np.zeros(len(slots))
+        for some in self._together(np.arange(len(slots))):
+            at = self._places(some)
+            own, warm = positions[at], None if previous is None else previous[at]
+            model = e.learner.fit(e.x["pool"][own], e.y["pool"][own], weight[at], e.n_classes, warm)
+            probabilities = checked(model.predict_proba(x), (len(some), len(x), e.n_classes), e.learner)
+            quality[some] = METRICS[e.settings.metric](probabilities, e.y["reward"]).cpu().numpy()
         return quality.reshape(self.n, tries)
 
     # -- saving -------------------------------------------------------------------------------------------------------
@@ -368,22 +376,3 @@ class RunningEpisodes:
             nothing = [0] * self.engine.settings.batch
             self.label(np.array([nothing if idle[i] else done[step] for i, done in enumerate(saved["actions"])]))
             self.over = np.where(held, before, self.over)
-
-
-def check_actions(actions: Any, shape: tuple[int, int], candidates: int) -> IntArray:
-    """Return actions as int64.
-
-    Raises
-    ------
-    SettingsError: if the shape is wrong, they are not integers, or one is not the index of a candidate.
-    """
-    actions = np.asarray(actions)
-    if actions.shape != shape or actions.dtype.kind not in "iu":
-        raise SettingsError(
-            f"actions must be integers of shape {shape}, one row an episode; got {actions.dtype} {actions.shape}."
-        )
-    if actions.size and (actions.min() < 0 or actions.max() >= candidates):
-        bad = int(actions.min()) if actions.min() < 0 else int(actions.max())
-        raise SettingsError(f"index {bad} is not one of the {candidates} candidates (0 to {candidates - 1}).")
-    checked_actions: IntArray = actions.astype(np.int64, copy=False)
-    return checked_actions

@@ -19,7 +19,19 @@ from activelabel.settings.base import RunSettings
 POOL_STRATEGIES = (*POOL_BASELINES, "lal-rl")
 """What an agent is compared with: the baselines, and LAL-RL, which is trained for it."""
 
-_LEARNER = {"softmax": {"c": "c", "epochs": "epochs", "warm": "warm"}, "logistic": {"c": "c", "epochs": "max_iter"}}
+_LEARNER = {
+    "softmax": {"learner_c": "c", "learner_epochs": "epochs", "learner_warm": "warm"},
+    "logistic": {"learner_c": "c", "learner_epochs": "max_iter"},
+    "finetune": {
+        "learner_epochs": "epochs",
+        "learner_rate": "learning_rate",
+        "network": "network",
+        "weights": "weights",
+        "image_size": "size",
+        "download": "download",
+    },
+}
+"""What each learner calls the settings that are its own."""
 _AGENT = (*(name for name in DDQN_ARGUMENTS if name != "value_bias"), "device")
 """Of the command line; where values start is the agent's own affair."""
 
@@ -80,13 +92,23 @@ class ActiveRunSettings(RunSettings):
     state_images: int = 30
     """Images of the state set."""
     learner: str = "softmax"
-    """The classifier in an episode: softmax or logistic."""
+    """The classifier in an episode: softmax or logistic on features, or finetune, a network on images."""
     learner_c: float | None = None
     """Inverse strength of its regularisation; by default its own."""
     learner_epochs: int | None = None
     """Its epochs, or steps at most; by default its own."""
     learner_warm: bool = False
     """Train the softmax classifier on from its last weights instead of from scratch."""
+    learner_rate: float | None = None
+    """Learning rate of finetune; by default 1e-4."""
+    network: str | None = None
+    """What finetune trains: a classifier of torchvision or module:function; by default resnet50."""
+    weights: str | None = None
+    """Where finetune starts: published (the default), random, or a file of a state dict."""
+    image_size: int | None = None
+    """Side in pixels that finetune scales images to; by default they stay as they are."""
+    download: bool = False
+    """Let finetune fetch published weights that are not here."""
     distance: str = "euclidean"
     """Euclidean or cosine."""
     space: str = "latent"
@@ -182,12 +204,14 @@ class ActiveRunSettings(RunSettings):
     @property
     def learner_arguments(self) -> dict[str, Any]:
         """Arguments of the learner."""
-        given = {"c": self.learner_c, "epochs": self.learner_epochs, "warm": self.learner_warm or None}
+        # What is off or None is left to the learner.
+        given = {name: getattr(self, name) for own in _LEARNER.values() for name in own}
+        given = {name: value for name, value in given.items() if value is not None and value is not False}
         names = _LEARNER.get(self.learner, {})
         for name, value in given.items():
-            if value is not None and names and name not in names:
-                raise SettingsError(f"learner_{name}={value} does not go with the learner '{self.learner}'.")
-        return {names[name]: value for name, value in given.items() if value is not None and name in names}
+            if names and name not in names:
+                raise SettingsError(f"{name}={value} does not go with the learner '{self.learner}'.")
+        return {names[name]: value for name, value in given.items() if name in names}
 
     @property
     def val_shares(self) -> tuple[float, float, float, float]:

@@ -1,0 +1,49 @@
+"""What goes into a step of ``ActiveLabel-v0``, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activelabel.data.cohort import IntArray
+from activelabel.errors import SettingsError
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What a step of ``B`` episodes gave.
+
+    Parameters
+    ----------
+    reward: float64 ``(B,)``.
+    over: bool ``(B,)``, whether the episode has ended.
+    ids: int64 ``(B, N)``, rows of the cohort that were labelled, -1 where an index was no new image.
+    labels: int64 ``(B, N)``, their classes, -1 likewise.
+    """
+
+    reward: NDArray[np.float64]
+    over: NDArray[np.bool_]
+    ids: IntArray
+    labels: IntArray
+
+
+def check_actions(actions: Any, shape: tuple[int, int], candidates: int) -> IntArray:
+    """Return actions as int64.
+
+    Raises
+    ------
+    SettingsError: if the shape is wrong, they are not integers, or one is not the index of a candidate.
+    """
+    actions = np.asarray(actions)
+    if actions.shape != shape or actions.dtype.kind not in "iu":
+        raise SettingsError(
+            f"actions must be integers of shape {shape}, one row an episode; got {actions.dtype} {actions.shape}."
+        )
+    if actions.size and (actions.min() < 0 or actions.max() >= candidates):
+        bad = int(actions.min()) if actions.min() < 0 else int(actions.max())
+        raise SettingsError(f"index {bad} is not one of the {candidates} candidates (0 to {candidates - 1}).")
+    checked_actions: IntArray = actions.astype(np.int64, copy=False)
+    return checked_actions
