@@ -14,7 +14,7 @@ from activelabel.baselines import make_pool_baseline
 from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
 from activelabel.errors import SettingsError
 from activelabel.evaluation.active_report import ActiveReport, build_active_report
-from activelabel.evaluation.episodes import area, play_episodes
+from activelabel.evaluation.episodes import Curves, area, play_episodes
 from activelabel.evaluation.protocol import Strategy
 from activelabel.evaluation.report import title
 from activelabel.evaluation.run import Run, best_model
@@ -122,7 +122,19 @@ class ActiveRun(Run):
         n_episodes: int | None = None,
         also: Sequence[Path] = (),
     ) -> ActiveReport:
-        """Compare the agent with other strategies on the test episodes.
+        """Compare the agent with other strategies on the test episodes; see :meth:`curves`."""
+        results = self.curves(budget, batch, against, n_episodes, also)
+        return build_active_report(results, self.settings.agent, batch or self.settings.batch, self.settings.metric)
+
+    def curves(
+        self,
+        budget: int | None = None,
+        batch: int | None = None,
+        against: Sequence[str] | None = None,
+        n_episodes: int | None = None,
+        also: Sequence[Path] = (),
+    ) -> dict[str, Curves]:
+        """Return what the other strategies and the agent, in this order, reach in each test episode, by name.
 
         Parameters
         ----------
@@ -146,11 +158,10 @@ class ActiveRun(Run):
         strategies = self._strategies(s.against if against is None else against, batch, also)
         total = n_episodes * len(strategies)
         with tqdm(total=total, unit="episode", desc="testing", disable=not self.progress, dynamic_ncols=True) as bar:
-            results = {
+            return {
                 name: play_episodes(engine, strategy, n_episodes, advance=bar.update)
                 for name, strategy in strategies.items()
             }
-        return build_active_report(results, s.agent, batch, s.metric)
 
     def _strategies(self, against: Sequence[str], batch: int, also: Sequence[Path]) -> dict[str, Strategy]:
         check_pool_strategies(against)
