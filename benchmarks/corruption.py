@@ -286,8 +286,9 @@ def summarise(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Return a row for each data set, share and strategy.
 
     Its keys: ``data``, ``share``, ``strategy``; ``mean``, ``deviation`` (over episodes), ``ci68``, ``ci95``, ``n`` of
-    the accuracy after the last label; ``seeds``, the mean for each training seed; and, where share 0 was run too,
-    ``difference`` to it, paired by episode: ``mean``, ``ci68``, ``ci95``, ``verdict``.
+    the accuracy after the last label; ``seeds``, the mean for each training seed; and, paired by episode with ``mean``,
+    ``ci68`` and ``ci95``, ``behind``, what the DDQN is above it, and ``difference`` to share 0 where that was run too,
+    with a ``verdict``.
     """
     finals: dict[tuple[str, float], list[dict[str, list[float]]]] = {}
     for cell in cells:
@@ -301,6 +302,9 @@ def summarise(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"data": data, "share": share, "strategy": name, **_figures(mean_interval, values)}
             row |= {"deviation": float(values.std(ddof=1)) if len(values) > 1 else None, "n": len(values)}
             row["seeds"] = by_seed.mean(axis=1).tolist()
+            if name != "ddqn":
+                ours = np.mean([found["ddqn"] for found in of_seeds], axis=0)
+                row["behind"] = _figures(paired_difference, ours, values)
             if share and clean is not None:
                 without = np.mean([found[name] for found in clean], axis=0)
                 row["difference"] = _figures(paired_difference, values, without)
@@ -332,14 +336,16 @@ def table(rows: Sequence[dict[str, Any]], data: str) -> str:
     seeds = len(next(iter(mine.values()))["seeds"])
     lines.append(f"{n} test episodes, {seeds} training seed{'s' * (seeds > 1)}; ± half the 68 % interval of the mean.")
     lines.append("The paper's figures are of the colorectal set (8 classes).")
-    different = [share for share in shares if "difference" in mine[share, "ddqn"]]
-    if different:
-        lines += ["", "less the accuracy without noise, paired by episode, 95 % interval:"]
-        lines.append(f"{'':<{width}}  " + "  ".join(f"{_share(share):>25}" for share in different))
-        for name, shown in STRATEGIES.items():
-            gaps = [mine[share, name]["difference"] for share in different]
+    titles = {"difference": "less the accuracy without noise", "behind": "DDQN less the strategy"}
+    for key, title in titles.items():
+        names = [name for name in STRATEGIES if key in mine[shares[-1], name]]
+        different = [share for share in shares if names and key in mine[share, names[0]]]
+        lines += ["", f"{title}, paired by episode, 95 % interval:"] if different else []
+        lines += [f"{'':<{width}}  " + "  ".join(f"{_share(share):>25}" for share in different)] if different else []
+        for name in names:
+            gaps = [mine[share, name][key] for share in different]
             entries = [f"{gap['mean']:+.4f} ({gap['ci95'][0]:+.4f}, {gap['ci95'][1]:+.4f})" for gap in gaps]
-            lines.append(f"{shown:<{width}}  " + "  ".join(f"{entry:>25}" for entry in entries))
+            lines.append(f"{STRATEGIES[name]:<{width}}  " + "  ".join(f"{entry:>25}" for entry in entries))
     if seeds > 1:
         lines += ["", "by training seed:"]
         for name in ("ddqn", "lal-rl"):
