@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from activelabel.data import TaskBatch
 from activelabel.data.cohort import IntArray
 from activelabel.envs import SelectiveLabelEngine
 from activelabel.envs.selective_engine import check_k
@@ -62,21 +63,35 @@ def play(
     ------
     SettingsError: if K exceeds the pool, or what comes back is not ``(B, K)`` indices.
     """
-    for k in ks:
-        check_k(k, engine.settings.pool)
     rewards: dict[int, list[NDArray[np.float64]]] = {k: [] for k in ks}
     one_class: dict[int, list[NDArray[np.bool_]]] = {k: [] for k in ks}
-    for start in range(0, n_tasks, batch):
-        tasks = engine.tasks(range(start, min(start + batch, n_tasks)))
-        for k, actions in _choose(strategy, engine.observe(tasks), ks).items():
-            if np.shape(actions) != (len(tasks), k):
-                raise SettingsError(f"{strategy!r} chose {np.shape(actions)} where {(len(tasks), k)} was asked for.")
-            outcome = engine.score(tasks, np.asarray(actions)[:, None])
+    for tasks, chosen in choices(engine, strategy, ks, n_tasks, batch):
+        for k, actions in chosen.items():
+            outcome = engine.score(tasks, actions[:, None])
             rewards[k].append(outcome.reward[:, 0])
             one_class[k].append(outcome.one_class[:, 0])
         if advance is not None:
             advance(len(tasks))
     return {k: Scores(np.concatenate(rewards[k]), np.concatenate(one_class[k])) for k in ks}
+
+
+def choices(
+    engine: SelectiveLabelEngine, strategy: Strategy, ks: Sequence[int], n_tasks: int, batch: int = 32
+) -> Iterator[tuple[TaskBatch, dict[int, IntArray]]]:
+    """Yield tasks ``0 .. n_tasks - 1`` of an engine, ``batch`` at a time, and for each K what a strategy chose of them.
+
+    What it chose is ``(B, K)``, deterministic. Whether the indices are in the pool is left to who uses them; parameters
+    and errors are those of :func:`play`.
+    """
+    for k in ks:
+        check_k(k, engine.settings.pool)
+    for start in range(0, n_tasks, batch):
+        tasks = engine.tasks(range(start, min(start + batch, n_tasks)))
+        chosen = {k: np.asarray(actions) for k, actions in _choose(strategy, engine.observe(tasks), ks).items()}
+        for k, actions in chosen.items():
+            if actions.shape != (len(tasks), k):
+                raise SettingsError(f"{strategy!r} chose {actions.shape} where {(len(tasks), k)} was asked for.")
+        yield tasks, chosen
 
 
 def _choose(strategy: Strategy, observation: dict[str, NDArray[Any]], ks: Sequence[int]) -> Mapping[int, IntArray]:
