@@ -187,6 +187,7 @@ def test_a_name_can_be_made_to_mean_the_same_anywhere(tmp_path: Path, monkeypatc
     (tmp_path / "scans").mkdir()
     (tmp_path / "digits").mkdir()  # a name of the catalogue stays one
     assert absolute("digits") == "digits"
+    assert absolute("") == ""  # a preset without its data
     assert absolute("scans") == str(tmp_path / "scans")
     assert absolute("kermany:scans") == f"kermany:{tmp_path / 'scans'}"
     assert absolute("medmnist:bloodmnist") == "medmnist:bloodmnist"

@@ -132,7 +132,7 @@ def load(
 
 def absolute(name_or_path: str) -> str:
     """Return a name that means the same from any directory: a path, alone or in ``NAME:FOLDER``, made absolute."""
-    if name_or_path in CATALOG:
+    if name_or_path in ("", *CATALOG):
         return name_or_path
     entry = _entry(name_or_path)
     if entry is not None:
