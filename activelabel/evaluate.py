@@ -1,4 +1,4 @@
-"""``python evaluate.py RUN``: judge a trained agent against other strategies."""
+"""``python evaluate.py RUN``: judge a trained agent against other strategies; ``--study FILE``: a grid of them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,29 @@ import tyro
 from activelabel.cli import run_command
 from activelabel.errors import SettingsError
 from activelabel.evaluation import ActiveRun, Report, Run, SelectiveRun, open_run
+from activelabel.evaluation.study import read_study, run_study
 from activelabel.train import publish
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Judge the agent of a run on test data that training has not seen, against other strategies on the same tasks or
-    episodes.
+    episodes; or, with --study, train and judge all that a study file lists.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path | None] = None
     """Directory of the run."""
+    study: str | None = None
+    """Instead of a run: a study file, or the name of one that comes with the package: quick, medselect, slade2022. What
+    is finished is not computed again; after an interruption give the same command."""
+    backend: str = "loky"
+    """With --study: loky, processes on this machine; dask or ray, here or on a running cluster."""
+    address: str | None = None
+    """With --study: of the running cluster, such as tcp://host:8786 (Dask), host:6379 or auto (Ray)."""
+    jobs: int = 2
+    """With --study: cells at a time; a running cluster is used whole."""
+    results: str = "csv"
+    """With --study: csv or parquet."""
     against: tuple[str, ...] | None = None
     """Strategies to compare with; by default those of the run. SelectiveLabel-v0: random, kmedoids, clinical.
     ActiveLabel-v0: random, margin, entropy, uncertainty, average-confidence, k-center, badge, typiclust, oracle,
@@ -40,7 +52,8 @@ class Evaluate:
     also: tuple[Path, ...] = ()
     """ActiveLabel-v0: directories of other runs, whose agents label here as they are."""
     out: Path | None = None
-    """Folder for the table, the figure and summary.json; by default the run's."""
+    """Folder for the table, the figure and summary.json; by default the run's. Of a study: its folder, by default
+    studies/NAME."""
     progress: bool = True
     """Show progress bars."""
 
@@ -56,10 +69,36 @@ def evaluate(command: Evaluate) -> None:
 
     Raises
     ------
-    SettingsError: if an option is for another environment than the run's.
+    SettingsError: if an option is for another environment than the run's, or for a study where there is a run.
     """
+    if command.study is not None:
+        _study(command, command.study)
+        return
+    if command.run is None:
+        raise SettingsError("give the directory of a run, or --study with a study file.")
+    _refuse(command, _OF_STUDIES, "goes with --study")
     run = open_run(command.run, command.progress)
     publish(run, _report(run, command), command.out or command.run)
+
+
+_OF_STUDIES = ("backend", "address", "jobs", "results")
+_OF_RUNS = ("run", "against", "k", "tasks", "budget", "batch", "episodes", "also")
+
+
+def _refuse(command: Evaluate, options: Sequence[str], why: str) -> None:
+    for name in options:
+        if getattr(command, name) != getattr(Evaluate, name):
+            raise SettingsError(f"{'RUN' if name == 'run' else f'--{name}'} {why}.")
+
+
+def _study(command: Evaluate, name: str) -> None:
+    _refuse(command, _OF_RUNS, "does not go with --study: the study file says what is evaluated")
+    study = read_study(name)
+    out = command.out or Path("studies") / study.name
+    finished = run_study(study, out, command.backend, command.address, command.jobs, command.results, command.progress)
+    for table in finished.tables:
+        print(f"\n{table.text()}")
+    print(f"\nwritten: {', '.join(str(path) for path in finished.files)}")
 
 
 def _report(run: Run, command: Evaluate) -> Report:
