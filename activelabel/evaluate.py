@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -12,7 +13,9 @@ import tyro
 from activelabel.cli import run_command
 from activelabel.errors import SettingsError
 from activelabel.evaluation import ActiveRun, Report, Run, SelectiveRun, open_run
+from activelabel.evaluation.report import title
 from activelabel.evaluation.study import read_study, run_study
+from activelabel.files import write_text
 from activelabel.train import publish
 
 
@@ -51,6 +54,9 @@ class Evaluate:
     """ActiveLabel-v0: test episodes; by default those of the run."""
     also: tuple[Path, ...] = ()
     """ActiveLabel-v0: directories of other runs, whose agents label here as they are."""
+    audit: bool = False
+    """Say what each strategy chose as well, with the run's own K or budget: classes, duplicates, patient groups that it
+    leaves out, distances."""
     out: Path | None = None
     """Folder for the table, the figure and summary.json; by default the run's. Of a study: its folder, by default
     studies/NAME."""
@@ -79,10 +85,23 @@ def evaluate(command: Evaluate) -> None:
     _refuse(command, _OF_STUDIES, "goes with --study")
     run = open_run(command.run, command.progress)
     publish(run, _report(run, command), command.out or command.run)
+    if command.audit:
+        _audit(run, command, command.out or command.run)
+
+
+def _audit(run: Run, command: Evaluate, out: Path) -> None:
+    n = command.tasks or command.episodes
+    found = run.audits(command.against) if n is None else run.audits(command.against, n)
+    for name, audited in found.items():
+        print(f"\nwhat {title(name)} chose\n\n{audited.table()}")
+    write_text(
+        out / "audit.json", json.dumps({name: asdict(audited) for name, audited in found.items()}, indent=1) + "\n"
+    )
+    print(f"\nwritten: {out / 'audit.json'}")
 
 
 _OF_STUDIES = ("backend", "address", "jobs", "results")
-_OF_RUNS = ("run", "against", "k", "tasks", "budget", "batch", "episodes", "also")
+_OF_RUNS = ("run", "against", "k", "tasks", "budget", "batch", "episodes", "also", "audit")
 
 
 def _refuse(command: Evaluate, options: Sequence[str], why: str) -> None:

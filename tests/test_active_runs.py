@@ -190,6 +190,16 @@ def test_evaluate_at_another_budget_and_batch(
     assert summary["curves"][0]["labels"] == [0, 2, 4]
 
 
+def test_what_was_labelled_is_audited(trained: Path, tmp_path: Path) -> None:
+    command = [str(trained), "--no-progress", "--out", str(tmp_path), "--against", "random", "margin", "--audit"]
+    assert evaluate.main([*command, "--episodes", "6"]) == 0
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert list(found) == ["random", "margin", "ddqn"]
+    for audited in found.values():
+        spent = next(row for row in audited["rows"] if row["measure"] == "labels spent on nothing new")
+        assert (spent["selected"], spent["n"]) == (0, 6)
+
+
 def test_lal_rl_is_trained_on_first_use(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = {"episodes": 8, "envs": 4, "warm_start_episodes": 4, "gradient_steps": 2, "val_every": 1}
     own = preset("lal-rl", "lal-rl", env="ActiveLabel-v0").__dict__

@@ -156,6 +156,20 @@ def test_evaluate_with_every_strategy_and_several_k(
     assert (tmp_path / "b" / "table.txt").read_text() == (tmp_path / "table.txt").read_text()
 
 
+def test_what_was_chosen_is_audited(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [str(trained), "--against", "random", "--no-progress", "--tasks", "12", "--out", str(tmp_path), "--audit"]
+    assert evaluate.main(command) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "audit.json").read_text())
+    run = open_run(trained, progress=False)
+    assert list(found) == [f"{s}, {c} conditions" for s in ("random", "reinforce") for c in run.test]
+    for audited in found.values():
+        rows = {row["measure"]: row for row in audited["rows"]}
+        assert {"mean age", "female", "frontal", "tasks with one class"} <= set(rows)
+        assert rows["mean age"]["n"] == 12
+    assert printed.count("what ") == len(found)
+
+
 def test_evaluation_uses_the_standardisation_of_the_model(trained: Path) -> None:
     run = open_run(trained, progress=False)
     assert isinstance(run, SelectiveRun)

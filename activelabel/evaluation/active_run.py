@@ -14,10 +14,12 @@ from activelabel.baselines import make_pool_baseline
 from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
 from activelabel.errors import SettingsError
 from activelabel.evaluation.active_report import ActiveReport, build_active_report
+from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.episodes import Curves, area, play_episodes
 from activelabel.evaluation.protocol import Strategy
 from activelabel.evaluation.report import title
 from activelabel.evaluation.run import Run, best_model
+from activelabel.evaluation.selections import collect_episodes
 from activelabel.evaluation.validation import EpisodeValidation
 from activelabel.settings import ActiveRunSettings, preset, read_config
 from activelabel.settings.active import check_pool_strategies
@@ -162,6 +164,15 @@ class ActiveRun(Run):
                 name: play_episodes(engine, strategy, n_episodes, advance=bar.update)
                 for name, strategy in strategies.items()
             }
+
+    def audits(self, against: Sequence[str] | None = None, n: int = 200) -> dict[str, Audit]:
+        """See :class:`~activelabel.evaluation.run.Run`; with the settings' budget and labels a step."""
+        s = self.settings
+        strategies = self._strategies(s.against if against is None else against, s.batch, ())
+        engine = self.test.sibling(budget=s.budget, batch=s.batch)
+        return {
+            name: audit(engine.cohort, collect_episodes(engine, strategy, n)) for name, strategy in strategies.items()
+        }
 
     def _strategies(self, against: Sequence[str], batch: int, also: Sequence[Path]) -> dict[str, Strategy]:
         check_pool_strategies(against)

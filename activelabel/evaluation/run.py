@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from activelabel.agents import AGENTS
 from activelabel.errors import CheckpointError
+from activelabel.evaluation.audit import Audit
 from activelabel.evaluation.report import Report
 from activelabel.evaluation.validation import Validation
 from activelabel.files import write_text
@@ -65,6 +66,20 @@ class Run(ABC):
     @abstractmethod
     def evaluate(self) -> Report:
         """Compare the agent with other strategies."""
+
+    @abstractmethod
+    def audits(self, against: Sequence[str] | None = None, n: int = 200) -> dict[str, Audit]:
+        """Return what the strategies of :meth:`evaluate` choose, audited, by strategy and set of conditions.
+
+        Parameters
+        ----------
+        against: names of strategies; by default the settings'.
+        n: test tasks or episodes.
+
+        Raises
+        ------
+        SettingsError: if a strategy is unknown, or ``n`` is below 1.
+        """
 
     def write_config(self) -> None:
         """Write ``config.yaml`` and ``versions.yaml``."""

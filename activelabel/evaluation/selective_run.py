@@ -12,8 +12,10 @@ from activelabel.baselines import BASELINES
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError, unknown
+from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.run import Run, best_model
+from activelabel.evaluation.selections import collect
 from activelabel.evaluation.selective_report import SelectiveReport, build_report
 from activelabel.evaluation.validation import MetaValidation
 from activelabel.settings import STRATEGIES, SelectiveRunSettings
@@ -130,6 +132,14 @@ class SelectiveRun(Run):
                     for name, strategy in strategies.items()
                 }
         return build_report(results)
+
+    def audits(self, against: Sequence[str] | None = None, n: int = 200) -> dict[str, Audit]:
+        """See :class:`~activelabel.evaluation.run.Run`; with the settings' K."""
+        return {
+            f"{name}, {conditions} conditions": audit(engine.cohort, collect(engine, strategy, self.settings.k, n))
+            for name, strategy in self._strategies(self.settings.against if against is None else against).items()
+            for conditions, engine in self.test.items()
+        }
 
     def _strategies(self, against: Sequence[str]) -> dict[str, Strategy]:
         for name in against:
