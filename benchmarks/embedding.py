@@ -114,7 +114,8 @@ def main() -> None:
         return
     print(f"{torch.get_num_threads()} threads, {given.images} JPEGs of {given.side} x {given.side}")
     throughput(given.images, given.side, given.batch_size, given.workers, given.repeats)
-    memory(given.memory, 64)
+    if given.memory:
+        memory(given.memory, 64)
 
 
 if __name__ == "__main__":

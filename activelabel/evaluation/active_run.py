@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from activelabel.agents import DDQN, LAL_RL_ENV, LalRl
 from activelabel.baselines import make_pool_baseline
+from activelabel.data import Cohort
 from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
 from activelabel.errors import SettingsError
 from activelabel.evaluation.active_report import ActiveReport, build_active_report
@@ -36,7 +37,7 @@ class ActiveRun(Run):
 
     Parameters
     ----------
-    folder, settings, progress: see :class:`~activelabel.evaluation.run.Run`.
+    folder, settings, progress, cohort: see :class:`~activelabel.evaluation.run.Run`.
 
     Raises
     ------
@@ -46,11 +47,13 @@ class ActiveRun(Run):
 
     settings: ActiveRunSettings
 
-    def __init__(self, folder: Path, settings: ActiveRunSettings, progress: bool = True) -> None:
-        super().__init__(folder, settings, progress)
+    def __init__(
+        self, folder: Path, settings: ActiveRunSettings, progress: bool = True, cohort: Cohort | None = None
+    ) -> None:
+        super().__init__(folder, settings, progress, cohort)
         torch.set_num_threads(settings.threads)
         arguments = ActiveLabelSettings.make(**settings.env_arguments())
-        self.engine = ActiveLabelEngine(settings.cohort(), arguments, settings.device)
+        self.engine = ActiveLabelEngine(self.cohort, arguments, settings.device)
         # Made now, so that a part with too few images ends the run before any training; and so are the strategies.
         self.val = self._judge("val", settings.val_shares)
         self.test = self._judge("test", settings.test_shares)

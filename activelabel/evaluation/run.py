@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
 from activelabel.agents import AGENTS
+from activelabel.data import Cohort
 from activelabel.errors import CheckpointError
 from activelabel.evaluation.audit import Audit
 from activelabel.evaluation.report import Report
@@ -40,16 +41,20 @@ class Run(ABC):
     folder: the directory.
     settings: of the run.
     progress: show progress bars.
+    cohort: the data, where it is at hand; by default it is loaded as the settings say.
 
     Raises
     ------
     DataError: if the data set cannot be read or has too few images in any part.
     """
 
-    def __init__(self, folder: Path, settings: RunSettings, progress: bool = True) -> None:
+    def __init__(
+        self, folder: Path, settings: RunSettings, progress: bool = True, cohort: Cohort | None = None
+    ) -> None:
         self.folder = folder
         self.settings = settings
         self.progress = progress
+        self.cohort = settings.cohort() if cohort is None else cohort
 
     @abstractmethod
     def describe(self) -> str:
@@ -84,7 +89,7 @@ class Run(ABC):
     def write_config(self) -> None:
         """Write ``config.yaml`` and ``versions.yaml``."""
         write_text(self.folder / "config.yaml", self.settings.to_yaml())
-        write_text(self.folder / "versions.yaml", yaml.safe_dump(_versions()))
+        write_text(self.folder / "versions.yaml", yaml.safe_dump(versions()))
 
     def _learn(
         self,
@@ -137,7 +142,8 @@ def best_model(folder: Path, settings: RunSettings, device: str) -> Any:
     return AGENTS[settings.agent].load(path, device=device)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python, the platform and the packages that decide a result."""
     found = {"python": sys.version.split()[0], "platform": platform.platform()}
     for name in _PACKAGES:
         try:

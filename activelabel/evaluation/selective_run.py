@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from activelabel.agents import Reinforce
 from activelabel.baselines import BASELINES
+from activelabel.data import Cohort
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError, unknown
@@ -28,7 +29,7 @@ class SelectiveRun(Run):
 
     Parameters
     ----------
-    folder, settings, progress: see :class:`~activelabel.evaluation.run.Run`.
+    folder, settings, progress, cohort: see :class:`~activelabel.evaluation.run.Run`.
 
     Raises
     ------
@@ -38,12 +39,14 @@ class SelectiveRun(Run):
 
     settings: SelectiveRunSettings
 
-    def __init__(self, folder: Path, settings: SelectiveRunSettings, progress: bool = True) -> None:
-        super().__init__(folder, settings, progress)
+    def __init__(
+        self, folder: Path, settings: SelectiveRunSettings, progress: bool = True, cohort: Cohort | None = None
+    ) -> None:
+        super().__init__(folder, settings, progress, cohort)
         best = folder / "model.zip"
         self.train_env = SelectiveLabelVectorEnv(
             settings.batch_size,
-            settings.cohort(),
+            self.cohort,
             standardizer=Reinforce.load(best).standardizer if best.exists() else None,
             device=settings.device,
             **settings.env_arguments(),

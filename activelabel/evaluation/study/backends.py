@@ -16,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
-from joblib.externals.loky.process_executor import BrokenProcessPool  # type: ignore[import-untyped]
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation.study.cells import Cell, run_cell

@@ -7,7 +7,6 @@ determines its result: settings, the content of the data, and the version of the
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -285,12 +284,8 @@ def _open(settings: RunSettings, data: Data, folder: Path) -> Run:
     """Open a run on mapped data; its configuration names the data set as the study file does."""
     if data.folder is None:
         return RUNS[settings.env](folder, settings, False)
-    shared = copy.copy(settings)
-    cohort = _mapped(data.folder)
-    # A run asks its settings for the cohort: here they have it already.
-    object.__setattr__(shared, "cohort", lambda: cohort)
     with _locked(data.folder / "lock"):  # an engine that is being made needs several times what it keeps
-        return RUNS[settings.env](folder, shared, False)
+        return RUNS[settings.env](folder, settings, False, _mapped(data.folder))
 
 
 @contextmanager

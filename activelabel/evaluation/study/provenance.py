@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import activelabel
-from activelabel.evaluation.run import _versions
+from activelabel.evaluation.run import versions
 from activelabel.evaluation.study.cells import TrainCell, read_cell
 from activelabel.evaluation.study.results import FORMAT
 from activelabel.evaluation.study.spec import Study, StudyError
@@ -49,7 +49,7 @@ class Record:
             "format": FORMAT,
             "study": study.name,
             "file": study.text,
-            "versions": _versions(),
+            "versions": versions(),
             "commit": commit(),
             "data": list(data),
             "settings": {
@@ -63,8 +63,8 @@ class Record:
         """Note that a session begins."""
         machine = {"name": platform.node(), "processor": platform.machine(), "cores": os.cpu_count()}
         where = {"backend": backend, "address": address, "jobs": jobs, "machine": machine}
-        versions = {"activelabel": self.content["versions"]["activelabel"], "commit": self.content["commit"]}
-        self.content["sessions"].append({"begun": _now(), "ended": None, **where, **versions})
+        made_with = {"activelabel": self.content["versions"]["activelabel"], "commit": self.content["commit"]}
+        self.content["sessions"].append({"begun": _now(), "ended": None, **where, **made_with})
         self._write()
 
     def end(self, out: Path) -> None:
