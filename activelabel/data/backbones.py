@@ -32,9 +32,6 @@ MOCO = "moco:"
 
 LITE0 = "efficientnet-lite0"
 
-KNOWN = ("resnet18", "resnet50", "densenet121", LITE0)
-"""The backbones that the documentation names; any classifier of torchvision is one."""
-
 
 @dataclass(frozen=True, eq=False)
 class Backbone:

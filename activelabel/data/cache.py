@@ -13,8 +13,6 @@ import numpy as np
 from activelabel.data.cohort import FloatArray
 from activelabel.errors import DataError
 
-MISSING = "no features of an image in the cache"
-
 
 def default_folder() -> Path:
     """Return the folder of caches: ``ACTIVELABEL_CACHE``, or ``activelabel`` in the user's cache folder."""
@@ -85,7 +83,9 @@ class FeatureCache:
                 for i, key in enumerate(keys):
                     found = self._base.execute("SELECT value FROM features WHERE key = ?", (key,)).fetchone()
                     if found is None or len(found[0]) != 4 * self.dim:
-                        raise DataError(f"{self.path}: {MISSING}; was it changed by another program?")
+                        raise DataError(
+                            f"{self.path}: no features of an image in the cache; was it changed by another program?"
+                        )
                     out[i] = np.frombuffer(found[0], "<f4")
             except sqlite3.Error as error:
                 raise DataError(f"{self.path}: not a readable cache ({error}). Delete it.") from None
