@@ -11,7 +11,9 @@ from activelabel.errors import ActiveLabelError, DuplicateImagesWarning
 
 
 def run_command(command: Callable[[], None]) -> int:
-    """Run a command; returns its exit status: 0, 2 for bad input (told in one line), 130 for an interruption."""
+    """Run a command; returns its exit status: 0, 2 for bad input and 1 for trouble with files (told in one
+    line), 130 for an interruption.
+    """
 
     def show(
         message: Warning | str,
@@ -35,6 +37,9 @@ def run_command(command: Callable[[], None]) -> int:
         except ActiveLabelError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except OSError as error:  # a full disk, a folder that is not ours
+            print(f"error: {error}. What was written before stays.", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return 130

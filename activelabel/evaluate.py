@@ -13,8 +13,10 @@ import tyro
 from activelabel.cli import run_command
 from activelabel.errors import SettingsError
 from activelabel.evaluation import ActiveRun, Report, Run, SelectiveRun, open_run
+from activelabel.evaluation.audit import Audit
 from activelabel.evaluation.report import title
 from activelabel.evaluation.study import read_study, run_study
+from activelabel.evaluation.study_page import publish_study
 from activelabel.files import write_text
 from activelabel.train import publish
 
@@ -84,20 +86,20 @@ def evaluate(command: Evaluate) -> None:
         raise SettingsError("give the directory of a run, or --study with a study file.")
     _refuse(command, _OF_STUDIES, "goes with --study")
     run = open_run(command.run, command.progress)
-    publish(run, _report(run, command), command.out or command.run)
-    if command.audit:
-        _audit(run, command, command.out or command.run)
-
-
-def _audit(run: Run, command: Evaluate, out: Path) -> None:
-    n = command.tasks or command.episodes
-    found = run.audits(command.against) if n is None else run.audits(command.against, n)
-    for name, audited in found.items():
+    report, out = _report(run, command), command.out or command.run
+    audits = _audit(run, command) if command.audit else {}
+    publish(run, report, out, audits)
+    for name, audited in audits.items():
         print(f"\nwhat {title(name)} chose\n\n{audited.table()}")
-    write_text(
-        out / "audit.json", json.dumps({name: asdict(audited) for name, audited in found.items()}, indent=1) + "\n"
-    )
-    print(f"\nwritten: {out / 'audit.json'}")
+    if audits:
+        plain = {name: asdict(audited) for name, audited in audits.items()}
+        write_text(out / "audit.json", json.dumps(plain, indent=1) + "\n")
+        print(f"\nwritten: {out / 'audit.json'}")
+
+
+def _audit(run: Run, command: Evaluate) -> dict[str, Audit]:
+    n = command.tasks or command.episodes
+    return run.audits(command.against) if n is None else run.audits(command.against, n)
 
 
 _OF_STUDIES = ("backend", "address", "jobs", "results")
@@ -117,7 +119,9 @@ def _study(command: Evaluate, name: str) -> None:
     finished = run_study(study, out, command.backend, command.address, command.jobs, command.results, command.progress)
     for table in finished.tables:
         print(f"\n{table.text()}")
-    print(f"\nwritten: {', '.join(str(path) for path in finished.files)}")
+    said, files = publish_study(finished, out)
+    print(f"\n{said}")
+    print(f"\nwritten: {', '.join(str(path) for path in [*finished.files, *files])}")
 
 
 def _report(run: Run, command: Evaluate) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,9 @@ import tyro
 
 from activelabel.cli import run_command
 from activelabel.evaluation import Report, Run, create_run, open_run
+from activelabel.evaluation.audit import Audit
+from activelabel.evaluation.board import write_views
+from activelabel.evaluation.run_page import write_run_page
 from activelabel.settings import RunSettings, preset
 
 
@@ -65,12 +68,25 @@ def train(command: Train) -> None:
     publish(run, run.evaluate(), run.folder)
 
 
-def publish(run: Run, report: Report, out: Path) -> None:
-    """Print the table, and write it with the figure and ``summary.json`` to ``out``."""
+def publish(run: Run, report: Report, out: Path, audits: Mapping[str, Audit] | None = None) -> None:
+    """Print the table, and write it with the figure, ``summary.json`` and ``report.html`` to ``out``; where that is the
+    run's directory, what TensorBoard shows of it too.
+
+    Parameters
+    ----------
+    run: the run.
+    report: of its evaluation.
+    out: folder for the files.
+    audits: of what strategies chose, by name, for the page; or None.
+    """
     print(f"\n{run.best()}\n")
     print(report.table())
     written = report.write(out, run=run.folder.name, preset=run.settings.preset, data=run.settings.data)
+    views = run.views(report)
+    written.append(write_run_page(run, report, views.selections, audits or {}, out))
     print(f"\nwritten: {', '.join(str(path) for path in written)}")
+    if out.resolve() == run.folder.resolve():
+        write_views(run.folder, run.settings, run.cohort, views)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 ::
 
-    python -m benchmarks.study_memory --data synthetic-large
+    python -m benchmarks.study_memory
 
-Runs the same evaluations with one worker (the study's own process) and with two loky workers, and adds up the
-proportional set sizes of the study's process and its workers (``/proc``, Linux): a page that several map counts once.
-What two need should stay under 1.3 times what one needs, and the data. Each process needs some 400 MB for its imports
-alone, so that small data miss it.
+Runs the same evaluations on features of CheXpert's size (drawn at random: only their size matters) with one worker (the
+study's own process) and with two loky workers beside it, and adds up the proportional set sizes of all these processes
+(``/proc``, Linux): a page that several map counts once. What two need should stay under 1.3 times what one needs, and
+the data. Each process needs some 300 MB for its imports alone, so that data below about 400 MB miss it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tyro
 import yaml
+
+from activelabel.data import Cohort
+from activelabel.seeding import stream
 
 
 @dataclass(frozen=True)
 class Settings:
     """Sizes of the measurement."""
 
-    data: str = "synthetic-large"
-    """What is evaluated on, of SelectiveLabel-v0."""
+    images: int = 224_316
+    """Images of the cohort."""
+    features: int = 1280
+    """Numbers that describe an image."""
     tasks: int = 400
     """Test tasks of a cell."""
 
@@ -80,12 +86,21 @@ def peak(study: Path, out: Path, jobs: int) -> float:
     return found
 
 
+def draw(s: Settings) -> Cohort:
+    """Return images of one condition and of none, in equal parts."""
+    sick = np.arange(s.images) % 2 == 1
+    features = stream(0, "memory").standard_normal((s.images, s.features), dtype=np.float32)
+    features[sick, 0] += 1
+    labels = np.stack([~sick, sick], axis=1).astype(np.int8)
+    return Cohort(labels, ("No Finding", "Edema"), features, normal=0)
+
+
 def main() -> None:
     """Measure and print."""
     s = tyro.cli(Settings)
     grid = {
         "env": "SelectiveLabel-v0",
-        "data": [s.data],
+        "data": ["large.npz"],
         "settings": {"device": "cpu"},
         "strategies": ["random", "kmedoids"],
         "k": [10, 20, 40, 80],
@@ -93,6 +108,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         study, out = Path(folder) / "memory.yaml", Path(folder) / "out"
+        draw(s).save(Path(folder) / "large.npz")
         study.write_text(yaml.safe_dump({"grids": {"memory": grid}}))
         peak(study, out, 2)  # writes the shared data
         one, two = (peak(study, out, jobs) for jobs in (1, 2))

@@ -44,6 +44,7 @@ ACTIVE: dict[str, Any] = {
     "strategies": [
         "random",
         "margin",
+        "k-center",
         "ddqn",
         {"agent": "lal-rl", "settings": {"episodes": 4, "envs": 4, "warm_start_episodes": 4, "gradient_steps": 2}},
     ],
@@ -51,8 +52,8 @@ ACTIVE: dict[str, Any] = {
     "episodes": 5,
 }
 STUDY: dict[str, Any] = {"about": "a test", "seeds": [0, 1], "grids": {"once": SELECTIVE, "episodes": ACTIVE}}
-CELLS = 2 * 2 + 4 * 2 + 2 * 2 * 4 + 2 * 2 + 4 + 2 * 2 * 2
-"""Trainings of the first grid, baselines' and agents' evaluations; the same of the second."""
+CELLS = 2 * 2 + 4 * 2 + 2 * 2 * 4 + 2 * 5 + 2 * 2 + 3 * 2 + 2 * 2 * 2 + 5
+"""Trainings of the first grid, baselines' and agents' evaluations, and their choices; the same of the second."""
 
 
 def study_file(folder: Path, cohort: Cohort, blobs: Cohort, **changes: Any) -> Path:

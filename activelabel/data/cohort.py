@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ class Cohort:
     split: ``"train"``, ``"val"`` or ``"test"`` for each image where the publisher defines it, ``(n,)`` of str.
     names: of the images, ``(n,)`` of str, such as their paths below the data set's folder.
     source: provenance.
+    scratch: a folder of this cohort's own, in which arrays that follow from its features are kept, so that processes
+        that open it share one copy; by default each process holds its own in memory.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class Cohort:
     split: NDArray[np.str_] | None = None
     names: NDArray[np.str_] | None = None
     source: Source = field(default_factory=Source)
+    scratch: Path | None = None
 
     def __post_init__(self) -> None:
         name = self.source.name
@@ -195,7 +199,7 @@ class Cohort:
         if len(shapes) != 1:
             raise DataError(f"{self.source.name}: images of {len(shapes)} sizes; pixels need one size.")
         pixels = np.stack([np.asarray(image, np.float32).ravel() / 255.0 for image in self.images])
-        return replace(self, features=pixels, source=replace(self.source, backbone="pixels"))
+        return replace(self, features=pixels, scratch=None, source=replace(self.source, backbone="pixels"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the cohort as an npz file that :func:`activelabel.data.load` reads back; atomic.
@@ -255,6 +259,7 @@ class Cohort:
         return replace(
             self,
             images=images,
+            scratch=None,
             clinical={key: value[rows] for key, value in self.clinical.items()},
             **columns,
         )

@@ -5,17 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import Cohort, FloatArray, IntArray
+from activelabel.data.derived import by_rows, derived
 from activelabel.data.images import content
 from activelabel.errors import DataError, DuplicateImagesWarning, SettingsError, unknown
 from activelabel.seeding import stream
 
 SPLITS = ("train", "val", "test")
+
+_COLUMNS = 64
+"""Columns that are taken into double precision at once."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,16 @@ def report_duplicates(cohort: Cohort, splits: Splits) -> int:
     return len(crossing)
 
 
+def _moments(features: FloatArray, rows: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of some rows, ``(d,)``; a few columns at a time, in double precision."""
+    mean, deviation = (np.empty(features.shape[1], dtype=np.float64) for _ in range(2))
+    for start in range(0, features.shape[1], _COLUMNS):
+        columns = slice(start, start + _COLUMNS)
+        block = features[rows, columns].astype(np.float64)
+        mean[columns], deviation[columns] = block.mean(axis=0), block.std(axis=0)
+    return mean, deviation
+
+
 @dataclass(frozen=True, eq=False)
 class Standardizer:
     """Shift and scale of features and clinical variables, fitted on training rows and kept with a model.
@@ -159,18 +174,17 @@ class Standardizer:
     @classmethod
     def fit(cls, cohort: Cohort, rows: IntArray) -> Standardizer:
         """Fit on the given rows alone."""
-        features = cohort.embedded()[rows].astype(np.float64)
-        deviation = features.std(axis=0)
+        mean, deviation = _moments(cohort.embedded(), rows)
         clinical = cohort.clinical_matrix()[rows].astype(np.float64)
         known = np.isfinite(clinical)
         count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, clinical, 0).sum(axis=0) / count
-        spread = np.sqrt((np.where(known, clinical - mean, 0) ** 2).sum(axis=0) / count)
+        middle = np.where(known, clinical, 0).sum(axis=0) / count
+        spread = np.sqrt((np.where(known, clinical - middle, 0) ** 2).sum(axis=0) / count)
         scale = np.array([spread[0] if spread[0] > 0 else 1.0, 1.0, 1.0])
         return cls(
-            features.mean(axis=0).astype(np.float32),
-            np.where(deviation > 1e-8, deviation, 1).astype(np.float32),
             mean.astype(np.float32),
+            np.where(deviation > 1e-8, deviation, 1).astype(np.float32),
+            middle.astype(np.float32),
             scale.astype(np.float32),
         )
 
@@ -180,8 +194,13 @@ class Standardizer:
         zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
         return cls(np.zeros(dim, np.float32), np.ones(dim, np.float32), zeros, ones)
 
-    def features(self, features: FloatArray) -> FloatArray:
+    def features(self, features: FloatArray, scratch: Path | None = None) -> FloatArray:
         """Return the standardised features, float32 ``(n, d)``.
+
+        Parameters
+        ----------
+        features: ``(n, d)``.
+        scratch: the folder of their cohort, where it has one: the result is kept there and mapped.
 
         Raises
         ------
@@ -192,7 +211,8 @@ class Standardizer:
                 f"the data has {features.shape[1]} features an image, the standardisation that came with the model "
                 f"{len(self.mean)}. Embed the images with the backbone that the model was trained on."
             )
-        return (features - self.mean) / self.scale
+        path = derived(scratch, "standardised", self.mean, self.scale)
+        return by_rows(features, features.shape[1], lambda rows: (rows - self.mean) / self.scale, path)
 
     def clinical(self, clinical: FloatArray) -> FloatArray:
         """Return the standardised clinical variables, float32 ``(n, 3)``; missing values become 0, the mean."""

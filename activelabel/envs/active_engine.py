@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from activelabel.data import Cohort, Standardizer, load, split_cohort
 from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.data.derived import blocks, by_rows, derived
 from activelabel.data.episodes import PARTS, EpisodeSampler
 from activelabel.devices import resolve_device
 from activelabel.envs.candidates import FEATURES, PROGRESS, SHORT, STATES, state_size
@@ -188,12 +190,16 @@ class ActiveLabelEngine:
         """Return the features in data space and in latent space; made at first use, images do not need them."""
         if self._data is None or self._latent is None:
             raw = self.cohort.embedded()
-            scaled = Standardizer.fit(self.cohort, self.splits.train).features(raw) if settings.standardize else raw
-            self._data, self._latent = scaled, self._project(scaled, settings.components)
+            scaled = raw
+            if settings.standardize:
+                scaled = Standardizer.fit(self.cohort, self.splits.train).features(raw, self.cohort.scratch)
+            self._data, self._latent = scaled, self._project(scaled, settings)
         return self._data, self._latent
 
-    def _project(self, scaled: FloatArray, components: int | None) -> FloatArray:
+    def _project(self, scaled: FloatArray, settings: ActiveLabelSettings) -> FloatArray:
         """Return the latent features: principal components, scaled to unit mean squared norm on the training part."""
+        components, train = settings.components, self.splits.train
+        folder = self.cohort.scratch if components is None else None  # components are few
         if components is not None:
             if components > min(scaled.shape[1], len(self.splits.train)):
                 raise SettingsError(
@@ -204,10 +210,23 @@ class ActiveLabelEngine:
             from threadpoolctl import threadpool_limits
 
             with threadpool_limits(1):  # the last digits would depend on the number of cores
-                model = PCA(components, svd_solver="covariance_eigh").fit(scaled[self.splits.train])
+                model = PCA(components, svd_solver="covariance_eigh").fit(scaled[train])
                 scaled = model.transform(scaled).astype(np.float32)
-        size = float(np.sqrt((scaled[self.splits.train].astype(np.float64) ** 2).sum(axis=1).mean()))
-        return scaled / np.float32(size or 1)
+        squares = [(scaled[train[block]].astype(np.float64) ** 2).sum(axis=1) for block in blocks(len(train))]
+        size = np.float32(float(np.sqrt(np.concatenate(squares).mean())) or 1)
+        path = derived(folder, "latent", settings.standardize, train, size)
+
+        def shrink(rows: FloatArray) -> FloatArray:
+            small: FloatArray = rows / size
+            return small
+
+        return by_rows(scaled, scaled.shape[1], shrink, path)
+
+    def _part(self, latent: FloatArray, rows: IntArray) -> Tensor:
+        """Return the latent features of some rows; where those of all are mapped, so are these."""
+        folder = self.cohort.scratch if isinstance(latent, np.memmap) else None
+        path = derived(folder, "part", Path(str(latent.filename)).name if isinstance(latent, np.memmap) else "", rows)
+        return torch.from_numpy(by_rows(rows, latent.shape[1], lambda some: latent[some], path)).to(self.device)
 
     def _configure(self, settings: ActiveLabelSettings) -> None:
         self.settings = settings
@@ -241,12 +260,13 @@ class ActiveLabelEngine:
             self.latent_bound = math.sqrt(self.pool) + 1e-3
         else:
             _, latent = self._features(settings)
-            self.x = {part: torch.from_numpy(latent[rows[part]]).to(self.device) for part in PARTS}
+            self.x = {part: self._part(latent, rows[part]) for part in PARTS}
             self.latent_size, self.latent_bound = latent.shape[1], float(self.x["pool"].abs().max())
         if settings.space == "data" or not self.on_images:
             data, latent = self._features(settings)
             space = data if settings.space == "data" else latent
-            self.geometry = Geometry.of(torch.from_numpy(space[rows["pool"]]).to(self.device), settings.distance)
+            own = self.x["pool"] if space is latent and not self.on_images else self._part(space, rows["pool"])
+            self.geometry = Geometry.of(own, settings.distance)
         self.distance_bound = self._distance_bound()
         self.density = torch.zeros(len(rows["pool"]), device=self.device)
         if self.geometry is not None and "density" in settings.features:

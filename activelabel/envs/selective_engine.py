@@ -14,6 +14,7 @@ from torch import Tensor
 
 from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load, split_cohort
 from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.data.derived import largest
 from activelabel.devices import resolve_device
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
 from activelabel.envs.shared import make_settings
@@ -145,10 +146,10 @@ class SelectiveLabelEngine:
                 Standardizer.fit(self.cohort, self.splits.train) if fit else Standardizer.identity(raw.shape[1])
             )
         self.standardizer = standardizer
-        features = standardizer.features(raw)
+        features = standardizer.features(raw, self.cohort.scratch)
         clinical = standardizer.clinical(self.cohort.clinical_matrix())
         # Finite bounds that hold for every row, so that the spaces of the three parts are equal.
-        self.feature_bound = float(np.abs(features).max())
+        self.feature_bound = largest(features)
         self.clinical_bound = float(max(1.0, np.abs(clinical).max()))
         self.features = torch.from_numpy(features).to(self.device)
         self.clinical = torch.from_numpy(clinical).to(self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -14,11 +15,12 @@ from activelabel.baselines import make_pool_baseline
 from activelabel.data import Cohort
 from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
 from activelabel.errors import SettingsError
-from activelabel.evaluation.active_report import ActiveReport, build_active_report
+from activelabel.evaluation.active_report import AREA, ActiveReport, build_active_report
 from activelabel.evaluation.audit import Audit, audit
+from activelabel.evaluation.board import Views
 from activelabel.evaluation.episodes import Curves, area, play_episodes
 from activelabel.evaluation.protocol import Strategy
-from activelabel.evaluation.report import title
+from activelabel.evaluation.report import Report, title
 from activelabel.evaluation.run import Run, best_model
 from activelabel.evaluation.selections import collect_episodes
 from activelabel.evaluation.validation import EpisodeValidation
@@ -176,6 +178,29 @@ class ActiveRun(Run):
         return {
             name: audit(engine.cohort, collect_episodes(engine, strategy, n)) for name, strategy in strategies.items()
         }
+
+    def views(self, report: Report) -> Views:
+        """See :class:`~activelabel.evaluation.run.Run`; the outcome of another budget or batch than the settings' is
+        named by them.
+        """
+        assert isinstance(report, ActiveReport)
+        s, model = self.settings, self.model()
+        curves = {
+            curve["strategy"]: {f"test/{s.metric}": list(zip(curve["labels"], curve["mean"], strict=True))}
+            for curve in report.curves
+        }
+        outcome = {f"validation_{AREA}": float(model.notes["best"])}
+        for row in report.rows:
+            if row["strategy"] == s.agent:
+                outcome[row["metric"] + self._at(row)] = row["mean"]
+        for found in report.comparisons:
+            if found["metric"] == AREA:
+                outcome[f"minus_{found['b']}{self._at(found)}"] = found["difference"]
+        return Views(curves, outcome, collect_episodes(self.test, model, 1))
+
+    def _at(self, entry: dict[str, Any]) -> str:
+        budget, batch = entry["budget"], entry["batch"]
+        return "" if (budget, batch) == (self.settings.budget, self.settings.batch) else f"_{budget}_by_{batch}"
 
     def _strategies(self, against: Sequence[str], batch: int, also: Sequence[Path]) -> dict[str, Strategy]:
         check_pool_strategies(against)

@@ -123,7 +123,9 @@ def stratified_bootstrap(
     """Return a statistic with its percentile interval, where the runs of each task are drawn again.
 
     As rliable 1.2.0: within a task runs are drawn with repeats, for each task and each strategy on its own. It answers
-    what other training seeds would have given on the same tasks; few seeds make it too narrow.
+    what other training seeds would have given on the same tasks; few seeds make it too narrow. The runs of each task
+    are taken to be trainings of their own; where one training plays all tasks, scores of a row depend on each other and
+    the interval is far too narrow: :func:`~activelabel.evaluation.study.aggregates.aggregate` draws whole trainings.
 
     Parameters
     ----------

@@ -175,7 +175,9 @@ def rank(scores: Mapping[str, ArrayLike], level: float = 0.95) -> Ranking:
 
     Parameters
     ----------
-    scores: ``(n,)`` by strategy, of the same tasks or data sets, higher is better.
+    scores: ``(n,)`` by strategy, of the same tasks or data sets, higher is better; with several training seeds the mean
+        over them. Ranks, test and critical difference are then conditional on the training seeds that took part, and
+        say nothing of other training seeds.
     level: of the critical difference.
 
     Raises

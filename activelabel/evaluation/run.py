@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
 from activelabel.agents import AGENTS
 from activelabel.data import Cohort
 from activelabel.errors import CheckpointError
 from activelabel.evaluation.audit import Audit
+from activelabel.evaluation.board import Views, training_logger
 from activelabel.evaluation.report import Report
 from activelabel.evaluation.validation import Validation
 from activelabel.files import write_text
@@ -86,6 +86,15 @@ class Run(ABC):
         SettingsError: if a strategy is unknown, or ``n`` is below 1.
         """
 
+    @abstractmethod
+    def views(self, report: Report) -> Views:
+        """Return what TensorBoard shows of an evaluation.
+
+        Parameters
+        ----------
+        report: what :meth:`evaluate` returned.
+        """
+
     def write_config(self) -> None:
         """Write ``config.yaml`` and ``versions.yaml``."""
         write_text(self.folder / "config.yaml", self.settings.to_yaml())
@@ -120,13 +129,17 @@ class Run(ABC):
             model: Any = agent.load(last, env=env, device=settings.device, force_reset=False)
         else:
             model = agent(env=env, **arguments)
-        model.set_logger(configure(str(self.folder if own else self.folder / name), ["tensorboard"]))
         left = total - model.num_timesteps
         if left <= 0 or model.notes.get("stopped", False):
             return
+        logger = training_logger(self.folder if own else self.folder / name, model.num_timesteps)
+        model.set_logger(logger)
         what = "training" if own else f"training the {name} baseline"
-        with tqdm(total=shown[0], unit=shown[1], desc=what, disable=not self.progress, dynamic_ncols=True) as bar:
-            model.learn(left, callback=watch(self.folder / f"{name}.zip", last, bar), reset_num_timesteps=False)
+        try:
+            with tqdm(total=shown[0], unit=shown[1], desc=what, disable=not self.progress, dynamic_ncols=True) as bar:
+                model.learn(left, callback=watch(self.folder / f"{name}.zip", last, bar), reset_num_timesteps=False)
+        finally:
+            logger.close()
 
 
 def best_model(folder: Path, settings: RunSettings, device: str) -> Any:

@@ -14,7 +14,9 @@ from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation.audit import Audit, audit
+from activelabel.evaluation.board import Views
 from activelabel.evaluation.protocol import Strategy, play
+from activelabel.evaluation.report import Report
 from activelabel.evaluation.run import Run, best_model
 from activelabel.evaluation.selections import collect
 from activelabel.evaluation.selective_report import SelectiveReport, build_report
@@ -143,6 +145,24 @@ class SelectiveRun(Run):
             for name, strategy in self._strategies(self.settings.against if against is None else against).items()
             for conditions, engine in self.test.items()
         }
+
+    def views(self, report: Report) -> Views:
+        """See :class:`~activelabel.evaluation.run.Run`; the outcome at another K than the settings' is named by it."""
+        s, model = self.settings, self.model()
+        curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+        outcome = {"validation_auroc": float(model.notes["best"])}
+        for row in report.rows:
+            of_strategy = curves.setdefault(row["strategy"], {})
+            of_strategy.setdefault(f"test/auroc_{row['conditions']}", []).append((row["k"], row["mean"]))
+            if row["strategy"] == s.agent:
+                outcome[f"auroc_{row['conditions']}{self._at(row['k'])}"] = row["mean"]
+        for found in report.comparisons:
+            if found["a"] == s.agent:
+                outcome[f"minus_{found['b']}_{found['conditions']}{self._at(found['k'])}"] = found["difference"]
+        return Views(curves, outcome, collect(self.test["seen"], model, s.k, 1))
+
+    def _at(self, k: int) -> str:
+        return "" if k == self.settings.k else f"_k{k}"
 
     def _strategies(self, against: Sequence[str]) -> dict[str, Strategy]:
         for name in against:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from activelabel.agents import DDQN, Reinforce
-from activelabel.envs import ActiveLabelEngine, SelectiveLabelEngine
+from activelabel.data.cohort import IntArray
+from activelabel.envs import ActiveLabelEngine, RunningEpisodes, SelectiveLabelEngine
 from activelabel.evaluation.episodes import area, play_episodes
 from activelabel.evaluation.protocol import play
 from activelabel.evaluation.report import title
+
+SHOWN = 10
+"""Tasks or episodes of a validation, the first, of which TensorBoard gets histograms."""
 
 
 class Validation(BaseCallback, ABC):
@@ -87,6 +96,12 @@ class Validation(BaseCallback, ABC):
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(self.position() - self.bar.n)
 
+    def show(self, name: str, values: Tensor) -> None:
+        """Give TensorBoard the histogram ``eval/{name}`` of values, where they are finite."""
+        finite = values[values.isfinite()]
+        if len(finite):
+            self.logger.record(f"eval/{name}", finite.cpu())
+
     def _validate(self) -> None:
         notes = self.model.notes
         found = self.judge()
@@ -104,7 +119,7 @@ class Validation(BaseCallback, ABC):
 class MetaValidation(Validation):
     """Judges a selector on meta-validation tasks of ``SelectiveLabel-v0``.
 
-    TensorBoard gets ``eval/auroc`` beside the references.
+    TensorBoard gets ``eval/auroc`` beside the references, and the histogram ``eval/logits`` of the pools' logits.
 
     Parameters
     ----------
@@ -130,7 +145,11 @@ class MetaValidation(Validation):
     def judge(self) -> dict[str, float]:
         """See :class:`Validation`."""
         k = self.model.k
-        return {"auroc": float(np.mean(play(self.engine, self.model, [k], self.n_tasks)[k].reward))}
+        with _returned(self.model.policy) as logits:
+            scores = play(self.engine, self.model, [k], self.n_tasks)[k]
+        if logits:  # a policy of the user's own may score otherwise than by being called
+            self.show("logits", logits[0][:SHOWN])
+        return {"auroc": float(np.mean(scores.reward))}
 
     def keep(self, path: Path) -> None:
         """See :class:`Validation`."""
@@ -146,7 +165,8 @@ class EpisodeValidation(Validation):
     """Judges an agent on episodes of the validation part of ``ActiveLabel-v0``, by what it reaches on the reward set.
 
     TensorBoard gets ``eval/aulc`` and ``eval/accuracy`` (or another metric's name), the area under the learning curve
-    and its end, beside the references' areas. Test sets are not looked at.
+    and its end, beside the references' areas, and the histogram ``eval/q_values`` of the candidates' values at every
+    step. Test sets are not looked at.
 
     Parameters
     ----------
@@ -175,7 +195,9 @@ class EpisodeValidation(Validation):
 
     def judge(self) -> dict[str, float]:
         """See :class:`Validation`."""
-        found = play_episodes(self.engine, self.model, self.n_episodes)
+        valued = _Valued(self.model)
+        found = play_episodes(self.engine, valued, self.n_episodes)
+        self.show("q_values", torch.cat(valued.values))
         end = float(found.reward[:, -1].mean())
         return {"aulc": float(area(found.labels, found.reward).mean()), self.engine.settings.metric: end}
 
@@ -186,3 +208,43 @@ class EpisodeValidation(Validation):
     def shown(self) -> str:
         """See :class:`Validation`."""
         return f"return {self.model.returns[-1]:.3f}, epsilon {self.model.epsilon:.2f}"
+
+
+@contextmanager
+def _returned(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield what a network returns in the block, call by call; nothing is computed for it."""
+    found: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        found.append(output.detach())
+
+    handle = network.register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+class _Valued:
+    """Chooses as an agent does, and keeps how it valued what it could label in the first episodes."""
+
+    def __init__(self, model: DDQN) -> None:
+        self._model = model
+        self._network = model.policy.q_target if model.act_with == "target" else model.policy.q
+        self._batches = 0
+        self.env_settings = model.env_settings
+        self.values: list[Tensor] = []
+
+    def attach(self, episodes: RunningEpisodes) -> None:
+        """Count the batches of episodes."""
+        self._batches += 1
+
+    def predict(self, observation: dict[str, NDArray[Any]], *arguments: Any, **keywords: Any) -> tuple[IntArray, Any]:
+        """Choose."""
+        if self._batches > 1:
+            return self._model.predict(observation, *arguments, **keywords)
+        with _returned(self._network) as blocks:
+            chosen = self._model.predict(observation, *arguments, **keywords)
+        mask = np.asarray(observation["action_mask"][:SHOWN], dtype=np.bool_)
+        self.values.append(torch.cat(blocks)[:SHOWN].cpu()[torch.from_numpy(mask)])
+        return chosen

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from activelabel.evaluation.study.backends import BACKENDS
+from activelabel.evaluation.study.reading import read_study, shipped
 from activelabel.evaluation.study.results import Block, read_results, write_results
 from activelabel.evaluation.study.run import Finished, run_study
-from activelabel.evaluation.study.spec import Study, StudyError, read_study, shipped
+from activelabel.evaluation.study.spec import Study, StudyError
 from activelabel.evaluation.study.tables import Table, build_tables
 
 __all__ = [

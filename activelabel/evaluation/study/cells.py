@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from activelabel.agents import DDQN
 from activelabel.baselines import BASELINES, make_pool_baseline
 from activelabel.data import Cohort
+from activelabel.envs import ActiveLabelEngine
 from activelabel.errors import DuplicateImagesWarning
 from activelabel.evaluation.active_run import ActiveRun
 from activelabel.evaluation.episodes import play_episodes
@@ -165,22 +166,13 @@ class EvaluateCell(Cell):
     def work(self, out: Path) -> dict[str, Any]:
         """Play; returns one value of each kind for each task or episode."""
         run = open_judge(self.judge, self.data, out)
-        model = (
-            None if self.model is None else best_model(self.model.folder(out), self.model.settings, run.settings.device)
-        )
-        budget, n = self.budget, self.n
+        chooser, k = self.chooser(out, self.judge.seed), self.budget.k
         if isinstance(run, SelectiveRun):
-            assert budget.k is not None
-            chooser: Strategy = BASELINES[self.strategy](budget.k, self.judge.seed) if model is None else model
-            scores = play(run.test[self.conditions], chooser, [budget.k], n)[budget.k]
+            assert k is not None
+            scores = play(run.test[self.conditions], chooser, [k], self.n)[k]
             return {"metric": "auroc", "value": scores.reward.tolist(), "one_class": scores.one_class.tolist()}
         assert isinstance(run, ActiveRun)
-        assert budget.batch is not None
-        engine = run.test.sibling(budget=budget.labels, batch=budget.batch)
-        if isinstance(model, DDQN) and "batch" not in model.env_settings:
-            model.n = budget.batch
-        chooser = make_pool_baseline(self.strategy, budget.batch, self.judge.seed) if model is None else model
-        curves = play_episodes(engine, chooser, n)
+        curves = play_episodes(self.episodes(run), chooser, self.n)
         return {
             "metric": run.settings.metric,
             "value": curves.final.tolist(),
@@ -188,6 +180,24 @@ class EvaluateCell(Cell):
             "curve": curves.accuracy.tolist(),
             "spent": curves.labels.tolist(),
         }
+
+    def chooser(self, out: Path, seed: int) -> Strategy:
+        """Return the strategy, with a seed if it is a baseline."""
+        budget = self.budget
+        if self.model is None:
+            if budget.k is not None:
+                return BASELINES[self.strategy](budget.k, seed)
+            assert budget.batch is not None
+            return make_pool_baseline(self.strategy, budget.batch, seed)
+        model: Strategy = best_model(self.model.folder(out), self.model.settings, self.judge.device)
+        if isinstance(model, DDQN) and "batch" not in model.env_settings:
+            assert budget.batch is not None
+            model.n = budget.batch
+        return model
+
+    def episodes(self, run: ActiveRun) -> ActiveLabelEngine:
+        """Return the engine of the test episodes."""
+        return run.test.sibling(budget=self.budget.labels, batch=self.budget.batch)
 
 
 def run_cell(cell: Cell, out: Path, study: int) -> None:
@@ -211,12 +221,13 @@ def run_cell(cell: Cell, out: Path, study: int) -> None:
         with _locked(out / "locks" / cell.key):
             if path.exists():
                 return
-            begun = time.perf_counter()
+            begun, worked = time.perf_counter(), time.process_time()
             with _one_thread(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", DuplicateImagesWarning)  # the study said so when it began
                 found = cell.work(out)
-            seconds = round(time.perf_counter() - begun, 3)
-            text = {"format": FORMAT, "version": package_version(), "cell": cell.describe(), "seconds": seconds}
+            spent = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - worked}
+            text = {"format": FORMAT, "version": package_version(), "cell": cell.describe()}
+            text |= {name: round(value, 3) for name, value in spent.items()}
             write_text(path, json.dumps({**text, **found}) + "\n")
     except OSError as error:
         raise StudyError(f"{path}: not written ({error}).") from None

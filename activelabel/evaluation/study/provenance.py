@@ -72,7 +72,7 @@ class Record:
         self.content["trainings"] = []
         for keys, cell in self.trainings:
             found = read_cell(cell, out)
-            facts = {name: found[name] for name in ("seconds", "resumed", "best")}
+            facts = {name: found[name] for name in ("seconds", "cpu_seconds", "resumed", "best")}
             run = {"run": str(cell.folder(out).relative_to(out)), "settings": found["cell"]["settings"]}
             self.content["trainings"].append({**keys, **facts, **run})
         self.content["sessions"][-1]["ended"] = _now()

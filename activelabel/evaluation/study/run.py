@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from activelabel.baselines import make_pool_baseline
+from activelabel.data import Cohort
 from activelabel.errors import ActiveLabelError, SettingsError, unknown
 from activelabel.evaluation.active_run import ActiveRun
 from activelabel.evaluation.study.backends import Workers, check_backend, connected
@@ -27,10 +29,12 @@ from activelabel.evaluation.study.cells import (
     open_own,
     read_cell,
 )
+from activelabel.evaluation.study.choices import AGAIN, Choices, ChooseCell, open_cohort, read_choices
+from activelabel.evaluation.study.findings import Findings, find
 from activelabel.evaluation.study.provenance import Record, Training
 from activelabel.evaluation.study.results import Block, check_results, write_results
 from activelabel.evaluation.study.shared import content_digest, share
-from activelabel.evaluation.study.spec import ACTIVE, DataEntry, Grid, Study, StudyError
+from activelabel.evaluation.study.spec import ACTIVE, SELECTIVE, DataEntry, Grid, Study, StudyError
 from activelabel.evaluation.study.tables import Table, build_tables
 from activelabel.settings import RunSettings, SelectiveRunSettings
 
@@ -51,10 +55,27 @@ class Planned:
 
 @dataclass(frozen=True)
 class Finished:
-    """A study that was run: its results, its tables, and the files that hold them."""
+    """A study that was run.
 
+    Parameters
+    ----------
+    study: what was run.
+    blocks: the results.
+    tables: of the results.
+    findings: who is better than whom.
+    choices: what the strategies chose in the first test tasks.
+    cohorts: for each grid and data set how to open the data.
+    seconds: processor time of the training of each seed, by grid, data set, strategy, labels and labels a step (or 0).
+    files: that hold results and tables.
+    """
+
+    study: Study
     blocks: list[Block]
     tables: list[Table]
+    findings: Findings
+    choices: list[Choices]
+    cohorts: Mapping[tuple[str, str], Callable[[], Cohort]]
+    seconds: dict[tuple[str, str, str, int, int], list[float]]
     files: list[Path]
 
 
@@ -98,14 +119,20 @@ def run_study(
         record = Record(study, out / "provenance.json", _trainings(planned), described)
         record.begin(backend, address, jobs)
         _compute([each.cell for each in planned], out, (backend, address, jobs), study.name, progress)
-        blocks = [_block(each, out) for each in planned]
+        played = [each for each in planned if not isinstance(each.cell, ChooseCell)]
+        blocks = [_block(each, out) for each in played]
         write_results(blocks, results)
-        tables = build_tables(blocks, {grid.name: grid.reference for grid in study.grids})
+        references = {grid.name: grid.reference for grid in study.grids}
+        findings = find(blocks, references)
+        tables = build_tables(blocks, references, findings)
         written = [path for table in tables for path in table.write(out / "tables", study.name)]
         record.end(out)
     except OSError as error:
         raise StudyError(f"{out}: not written ({error}). {_KEPT}") from None
-    return Finished(blocks, tables, [results, record.path, *written])
+    choices = [read_choices(each.keys, each.cell, out) for each in planned if isinstance(each.cell, ChooseCell)]
+    files = [results, record.path, *written]
+    cohorts, seconds = _cohorts(study, planned), _seconds(played, out)
+    return Finished(study, blocks, tables, findings, choices, cohorts, seconds, files)
 
 
 _KEPT = "What was finished stays: make room where that is the trouble, and run the same command again."
@@ -131,6 +158,8 @@ def _plan(study: Study, out: Path) -> tuple[list[Planned], list[dict[str, Any]]]
                 described[f"{entry.name} {data.digest}"] = {"name": entry.name, **facts}
                 own = list(_evaluations(study, grid, entry, data))
                 _check(grid, entry, data, [each.cell for each in own], out)
+                if entry.images is not None:
+                    open_cohort(own[0].cell, entry.images)
             except ActiveLabelError as error:
                 raise type(error)(f"{where}: {error}") from None
             planned += own
@@ -165,7 +194,7 @@ def _evaluations(study: Study, grid: Grid, entry: DataEntry, data: Data) -> Iter
                     model = None
                     if seed is not None:
                         model = TrainCell(data, grid.training(strategy, entry, budget, seed))
-                    cell = EvaluateCell(data, s, "" if trained else strategy.name, model, conditions, budget, grid.n)
+                    name = "" if trained else strategy.name
                     keys = {
                         "study": study.name,
                         "grid": grid.name,
@@ -177,7 +206,12 @@ def _evaluations(study: Study, grid: Grid, entry: DataEntry, data: Data) -> Iter
                         "seed": seed,
                         **asdict(budget),
                     }
-                    yield Planned(keys, cell)
+                    yield Planned(keys, EvaluateCell(data, s, name, model, conditions, budget, grid.n))
+                    if grid.audit and budget == grid.budgets[0] and seed in (None, grid.seeds[0]):
+                        kept = ChooseCell(data, s, name, model, conditions, budget, grid.audit)
+                        yield Planned(keys, kept)
+                        if name == "random" and grid.env == SELECTIVE:
+                            yield Planned({**keys, "strategy": AGAIN}, replace(kept, again=True))
 
 
 def _trainings(planned: Sequence[Planned]) -> list[Training]:
@@ -286,6 +320,22 @@ def _bar(cells: Sequence[Cell], out: Path, name: str, progress: bool) -> Iterato
             over.set()
             thread.join()
             look()
+
+
+def _cohorts(study: Study, planned: Sequence[Planned]) -> dict[tuple[str, str], Callable[[], Cohort]]:
+    images = {(grid.name, entry.name): entry.images for grid in study.grids for entry in grid.data}
+    cells = {(str(each.keys["grid"]), str(each.keys["data"])): each.cell for each in planned}
+    return {where: partial(open_cohort, cell, images[where]) for where, cell in cells.items()}
+
+
+def _seconds(planned: Sequence[Planned], out: Path) -> dict[tuple[str, str, str, int, int], list[float]]:
+    found: dict[tuple[str, str, str, int, int], dict[str, float]] = {}
+    for each in planned:
+        if (cell := each.cell.model) is not None:
+            grid, data, strategy = (str(each.keys[name]) for name in ("grid", "data", "strategy"))
+            of = (grid, data, strategy, each.cell.budget.labels or 0, each.cell.budget.batch or 0)
+            found.setdefault(of, {})[cell.key] = float(read_cell(cell, out)["cpu_seconds"])
+    return {of: list(seconds.values()) for of, seconds in found.items()}
 
 
 def _block(planned: Planned, out: Path) -> Block:

@@ -82,6 +82,7 @@ def open_shared(folder: Path) -> Cohort:
         split=columns.get("split"),
         names=columns.get("filename"),
         source=Source(**{f.name: str(stored[f.name]) for f in fields(Source)}),
+        scratch=folder,
     )
 
 
