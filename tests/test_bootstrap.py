@@ -206,7 +206,7 @@ def test_beyond_the_budget_is_said() -> None:
     assert math.isfinite(unsure.low)
     assert math.isnan(unsure.high)
     assert 0.025 < unsure.not_reached < 1
-    assert "to over 40; 25 episodes" in unsure.line("DDQN", "random")
+    assert "to over 40; 25 tasks" in unsure.line("DDQN", "random")
 
 
 @pytest.mark.parametrize(

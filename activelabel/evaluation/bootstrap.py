@@ -201,7 +201,7 @@ class LabelsSaved:
         """Return it in words."""
         goal = f"what {a} has with {self.at:g} labels ({self.reached:.3f})"
         ends = " to ".join(f"over {self.budget}" if math.isnan(x) else f"{x:.0f}" for x in (self.low, self.high))
-        interval = f" ({self.level * 100:g} % interval {ends}; {self.n} episodes)" if self.n > 1 else " (one episode)"
+        interval = f" ({self.level * 100:g} % interval {ends}; {self.n} tasks)" if self.n > 1 else " (one task)"
         if math.isnan(self.needed):
             return f"{b} does not reach {goal} with {self.budget} labels{interval}"
         return f"{b} needs {self.needed:.0f} labels for {goal}{interval}"
