@@ -129,7 +129,10 @@ def test_page_and_files(paper: str | None, done: tuple[Path, Finished], tmp_path
     """Of a paper's study too, which a study of other data sets is: what is not there is not measured."""
     found = replace(done[1], study=replace(done[1].study, paper=paper))
     said, files = publish_study(found, done[0])
-    names = {path.name for path in files}
+    names = {path.name for path in files if path.suffix != ".png"}
+    figures = [path for path in files if path.suffix == ".png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+    assert bool(figures) == (paper is not None)
     assert names == {"report.html", "findings.json", "audits.json", *(["paper.txt"] if paper else [])}
     page = (done[0] / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 3 * 4  # what three strategies chose, seen and held out

@@ -297,7 +297,7 @@ def test_cells_of_another_version_or_damaged_are_refused(path: Path, done: tuple
     out = done[0]
     cell = min(out.glob("cells/*.json"))
     text = cell.read_text()
-    for bad, message in ((text.replace('"format": 1', '"format": 2', 1), "format 2"), (text[:50], "Delete it")):
+    for bad, message in ((text.replace('"format": 2', '"format": 1', 1), "format 1"), (text[:50], "Delete it")):
         cell.write_text(bad)
         try:
             with pytest.raises(StudyError, match=f"{cell.name}: .*{message}"):

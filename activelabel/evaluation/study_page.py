@@ -9,20 +9,21 @@ from typing import Any
 
 from activelabel.data import Cohort
 from activelabel.evaluation.gallery import compare_selections_elements
-from activelabel.evaluation.page import Element, Lines, Section, Text, write_page
+from activelabel.evaluation.page import Element, Lines, Picture, Section, Text, write_page
 from activelabel.evaluation.page_parts import audit_elements, report_elements, sheet
 from activelabel.evaluation.papers import Outcome, sections, text
 from activelabel.evaluation.report import title
 from activelabel.evaluation.study import Finished
 from activelabel.evaluation.study.choices import AGAIN, Choices
-from activelabel.files import write_text
+from activelabel.evaluation.study.tables import slug
+from activelabel.files import atomic_path, write_text
 
 Where = tuple[str, str, str]
 """Grid, data set and conditions."""
 
 
 def publish_study(finished: Finished, out: Path) -> tuple[str, list[Path]]:
-    """Write ``report.html``, ``findings.json``, ``audits.json`` and, of a paper's study, ``paper.txt``.
+    """Write ``report.html``, ``findings.json``, ``audits.json`` and, of a paper's study, ``paper.txt`` and its figures.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ def publish_study(finished: Finished, out: Path) -> tuple[str, list[Path]]:
         said += f"\n\n{beside}"
         files.append(out / "paper.txt")
         write_text(files[-1], beside + "\n")
+        files += _figures(printed, out / "paper")
     for where, group in groups.items():
         warnings = [f"WARNING: {warning}" for c in group for warning in c.audit.warnings]
         said += "".join(f"\n{' '.join(filter(None, where))}: {line}" for line in warnings)
@@ -55,6 +57,18 @@ def publish_study(finished: Finished, out: Path) -> tuple[str, list[Path]]:
     page = [answer, *printed, *_tables(finished), *pairs, *_chosen(groups, cohorts), *_origin(finished, out)]
     files.append(write_page(out / "report.html", study.name, study.about, page))
     return said, files
+
+
+def _figures(sections: Sequence[Section], folder: Path) -> list[Path]:
+    """Write the figures of some sections, under the sections' titles; returns their paths."""
+    found = []
+    for section in sections:
+        pictures = [element for element in section.elements if isinstance(element, Picture)]
+        for number, picture in enumerate(pictures, 1):
+            found.append(folder / f"{slug(section.title)}{f'-{number}' if len(pictures) > 1 else ''}.png")
+            with atomic_path(found[-1]) as temporary:
+                picture.figure.savefig(temporary, dpi=110)
+    return found
 
 
 def _tables(finished: Finished) -> list[Section]:

@@ -42,7 +42,7 @@ from activelabel.evaluation.study.spec import Budget, StudyError
 from activelabel.files import write_text
 from activelabel.settings import RunSettings
 
-FORMAT = 1
+FORMAT = 2
 """Of the files of finished cells."""
 
 

@@ -68,7 +68,7 @@ def build_tables(
     for (grid, data, env, labels, batch), group in grouped(blocks, _OF_A_TABLE):
         reference = references[str(grid)]
         budget = "" if labels is None else f", {labels} labels, {batch} a step"
-        name = _slug(f"{grid}-{data}" + ("" if labels is None else f"-{labels}-{batch}"))
+        name = slug(f"{grid}-{data}" + ("" if labels is None else f"-{labels}-{batch}"))
         report = _selective(group, reference) if env == SELECTIVE else _active(group, reference)
         own = (grid, data, env, labels, batch)
         verdicts = [c.line() for c in findings.comparisons if tuple(c.keys[key] for key in _OF_A_TABLE) == own]
@@ -106,5 +106,6 @@ def _seeds(blocks: Sequence[Block]) -> str:
     return one if len(seeds) == 1 else f"{one}, those of the verdicts for others too"
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return a text as the name of a file."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "table"
