@@ -275,10 +275,13 @@ def test_values_are_json_and_the_same_again(findings: Findings) -> None:
 
 def test_sections_hold_every_pair_and_diagram(findings: Findings) -> None:
     sections = findings.sections()
-    titles = ["Which strategy is better", "episodes: a", "episodes: b", "episodes: c", "once: d"]
-    assert [s.title for s in sections] == [*titles, "episodes: over data sets"]
+    titles = [
+        "Which strategy is better",
+        *(f"All pairs: {where}" for where in ("episodes, a", "episodes, b", "episodes, c", "once, d")),
+    ]
+    assert [s.title for s in sections] == [*titles, "Over data sets: episodes"]
     elements = [e for s in sections for e in s.elements]
-    assert next(e.lines for e in elements if isinstance(e, Lines)) == findings.verdicts()
+    assert next(e.lines for e in elements if isinstance(e, Lines) and e.kind == "verdict") == findings.verdicts()
     assert sum(isinstance(e, Picture) for e in elements) == 7
     assert sum(isinstance(e, Picture) and "3 data sets" in e.caption for e in elements) == 1
     for sheet in (e for e in elements if isinstance(e, Sheet)):

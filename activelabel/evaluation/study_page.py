@@ -72,7 +72,10 @@ def _figures(sections: Sequence[Section], folder: Path) -> list[Path]:
 
 
 def _tables(finished: Finished) -> list[Section]:
-    return [Section(table.heading, report_elements(table.report)) for table in finished.tables]
+    return [
+        Section(f"Results: {table.place}", [Text(f"{table.heading}."), *report_elements(table.report)])
+        for table in finished.tables
+    ]
 
 
 def _groups(choices: Sequence[Choices]) -> dict[Where, list[Choices]]:

@@ -109,10 +109,11 @@ class Findings:
         return found
 
     def sections(self) -> list[Section]:
-        """Return the sections of the page: verdicts, each data set of each grid, each grid over its data sets."""
-        first: list[Element] = [Lines(self.verdicts(), "verdict")]
+        """Return the sections of the page: the answer, each data set of each grid, each grid over its data sets."""
+        first: list[Element] = [_answers(self.comparisons)]
         if self.warnings():
             first.append(Lines(self.warnings(), "warning"))
+        first.append(Lines(self.verdicts(), "verdict"))
         sections = [Section("Which strategy is better", [*first, Text(_HOW)])]
         places: dict[tuple[Any, ...], list[Comparison]] = {}
         for comparison in self.comparisons:
@@ -121,10 +122,10 @@ class Findings:
             saved = [
                 s for s in self.savings if tuple(s.keys[key] for key in ("grid", "data", "env")) == (grid, data, env)
             ]
-            sections.append(Section(f"{grid}: {data}", list(_elements(own, saved))))
+            sections.append(Section(f"All pairs: {grid}, {data}", list(_elements(own, saved))))
         for grid in dict.fromkeys(overall.keys["grid"] for overall in self.overall):
             own_grid = [overall for overall in self.overall if overall.keys["grid"] == grid]
-            sections.append(Section(f"{grid}: over data sets", list(_overall_elements(own_grid))))
+            sections.append(Section(f"Over data sets: {grid}", list(_overall_elements(own_grid))))
         return sections
 
 
@@ -257,6 +258,28 @@ def _rank_of(ranking: Ranking | None, name: str) -> float | None:
 # -- the page --------------------------------------------------------------------------------------------------------
 
 Cell = str | float | int | None
+
+
+def _answers(comparisons: Sequence[Comparison]) -> Sheet:
+    """Return the leader of each comparison, and how the others stand to it."""
+    heads = ("better than", "not distinguishable from")
+    rows = []
+    for c in comparisons:
+        of = {
+            says: [title(pair.b) for pair in c.rivals if pair.verdict.says == says]
+            for says in ("better", "not distinguishable")
+        }
+        leader = None if c.leader is None else title(c.leader)
+        rows.append(
+            [
+                c.where,
+                leader,
+                None if c.leader is None else c.means[c.leader],
+                *(", ".join(names) or None for names in of.values()),
+            ]
+        )
+    columns = ["where", "highest mean", "mean", *heads]
+    return Sheet(columns, rows, ["", "", ".3f", "", ""], "Who leads, over test tasks and training seeds")
 
 
 def _budget_columns(keys: Keys) -> dict[str, str]:

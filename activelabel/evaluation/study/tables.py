@@ -29,12 +29,14 @@ class Table:
     Parameters
     ----------
     name: of the folder that it is written to.
+    place: grid, data set and budget in words.
     heading: one line that says what it is of.
     report: rows, comparisons and figure; a trained strategy counts with its mean over training seeds.
     verdicts: one line for each budget and set of conditions.
     """
 
     name: str
+    place: str
     heading: str
     report: Report
     verdicts: list[str]
@@ -72,7 +74,8 @@ def build_tables(
         report = _selective(group, reference) if env == SELECTIVE else _active(group, reference)
         own = (grid, data, env, labels, batch)
         verdicts = [c.line() for c in findings.comparisons if tuple(c.keys[key] for key in _OF_A_TABLE) == own]
-        tables.append(Table(name, f"{grid}: {data} on {env}{budget}; {_seeds(group)}", report, verdicts))
+        heading = f"{grid}: {data} on {env}{budget}; {_seeds(group)}"
+        tables.append(Table(name, f"{grid}, {data}{budget}", heading, report, verdicts))
     return tables
 
 
