@@ -51,8 +51,9 @@ def publish_study(finished: Finished, out: Path) -> tuple[str, list[Path]]:
         write_text(files[-1], beside + "\n")
         files += _figures(printed, out / "paper")
     for where, group in groups.items():
-        warnings = [f"WARNING: {warning}" for c in group for warning in c.audit.warnings]
-        said += "".join(f"\n{' '.join(filter(None, where))}: {line}" for line in warnings)
+        for name, one in _shown(group).items():
+            for warning in one.audit.warnings:
+                said += f"\n{', '.join(filter(None, where))}: WARNING: {title(name)}: {warning}"
     answer, *pairs = findings.sections()
     page = [answer, *printed, *_tables(finished), *pairs, *_chosen(groups, cohorts), *_origin(finished, out)]
     files.append(write_page(out / "report.html", study.name, study.about, page))
@@ -95,10 +96,15 @@ def _selections(groups: Mapping[Where, Sequence[Choices]], cohorts: Mapping[tupl
     }
 
 
+def _shown(group: Sequence[Choices]) -> dict[str, Choices]:
+    """Return choices by strategy, without the control."""
+    return {str(one.keys["strategy"]): one for one in group if one.keys["strategy"] != AGAIN}
+
+
 def _chosen(groups: Mapping[Where, Sequence[Choices]], cohorts: Mapping[tuple[str, str], Cohort]) -> list[Section]:
     found = []
     for where, group in groups.items():
-        shown = {str(one.keys["strategy"]): one for one in group if one.keys["strategy"] != AGAIN}
+        shown = _shown(group)
         n = len(group[0].selections)
         budget = ", ".join(f"{name} {group[0].keys[name]}" for name in ("k", "labels", "batch") if group[0].keys[name])
         elements: list[Element] = [Text(f"The first {n} test tasks; {budget}; agents of the first training seed.")]

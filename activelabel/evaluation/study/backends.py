@@ -112,7 +112,9 @@ def _ray(address: str | None, jobs: int) -> Iterator[Workers]:
     ray = _package("ray", "ray")
     if address not in (None, "auto"):
         _reach(str(address), 6379)
-    local = {"num_cpus": jobs, "include_dashboard": False} if address is None else {"address": address}
+    # Without "local" it would join a cluster that happens to run on this machine.
+    own = {"address": "local", "num_cpus": jobs, "include_dashboard": False}
+    local = own if address is None else {"address": address}
     _answer("Ray cluster", address, lambda: ray.init(log_to_driver=False, logging_level="ERROR", **local))
     try:
         _package("ray.util.joblib", "ray").register_ray()
