@@ -22,11 +22,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.checkpoint import read_model, write_model
 from activelabel.agents.policies import BiLSTMPolicy
-from activelabel.agents.reinforce import Reinforce
+from activelabel.agents.reinforce import SELECTORS, Reinforce
 from activelabel.errors import CheckpointError, SettingsError
 
 Make = Callable[..., Any]
 SMALL: dict[str, Any] = {"batch_size": 8, "n_samples": 3, "seed": 1, "device": "cpu", "policy_kwargs": {"hidden": 4}}
+
+
+POLICIES = [cls.__name__ for cls in SELECTORS.values()]
 
 
 @pytest.fixture(params=["native", "dummy"])
@@ -60,8 +63,9 @@ def state(model: Reinforce) -> str:
 # -- going on ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one(make_four: Make, tmp_path: Path) -> None:
-    whole = Reinforce(env=make_four(), **SMALL)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_resumed_training_equals_an_uninterrupted_one(make_four: Make, tmp_path: Path, policy: str) -> None:
+    whole = Reinforce(policy, make_four(), **SMALL)
     whole.learn(16)
     whole.save(tmp_path / "half")
     whole.learn(32, reset_num_timesteps=False)
@@ -101,8 +105,13 @@ def test_saving_does_not_disturb_training(make_four: Make, tmp_path: Path) -> No
     assert state(plain) == state(saving)
 
 
-def test_a_loaded_model_chooses_as_the_saved_one(make_vec: Make, tmp_path: Path) -> None:
-    model = Reinforce(env=make_vec(4), **SMALL, max_grad_norm=0.5, replacement=True).learn(8)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_loaded_model_chooses_as_the_saved_one(make_vec: Make, tmp_path: Path, policy: str) -> None:
+    own_rule = Reinforce.policy_aliases[policy].own_rule
+    arguments = {**SMALL, "max_grad_norm": 0.5, "replacement": not own_rule}
+    if own_rule:
+        arguments["policy_kwargs"] = {"hidden": 4, "anchor": 0.5, "clusters_share": 0.3}
+    model = Reinforce(policy, make_vec(4), **arguments).learn(8)
     model.notes["best"] = 0.75
     model.save(tmp_path / "m")
     back = Reinforce.load(tmp_path / "m", device="cpu")
@@ -121,6 +130,7 @@ def test_a_loaded_model_chooses_as_the_saved_one(make_vec: Make, tmp_path: Path)
     assert back.observation_space == model.observation_space
     assert back.action_space == model.action_space
     assert type(back.rule) is type(model.rule)
+    assert type(back.policy) is type(model.policy)
 
 
 def test_settings_can_be_changed_when_loading(saved: Path, make_vec: Make) -> None:

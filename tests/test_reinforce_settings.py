@@ -8,12 +8,15 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
+from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.policies import BiLSTMPolicy
-from activelabel.agents.reinforce import Reinforce
+from activelabel.agents.reinforce import SELECTORS, Reinforce
 from activelabel.errors import SettingsError
+from activelabel.settings import SelectiveRunSettings
 
 Make = Callable[..., Any]
 SMALL: dict[str, Any] = {"batch_size": 8, "n_samples": 3, "seed": 1, "device": "cpu", "policy_kwargs": {"hidden": 4}}
@@ -43,11 +46,38 @@ def saved_model(make_agent: Make, tmp_path: Path) -> Path:
         ({"learning_rate": float("nan")}, "learning_rate=nan must be positive"),
         ({"policy_kwargs": {"inputs": ("pol",)}}, "unknown policy input 'pol'.*Did you mean 'pool'"),
         ({"policy_kwargs": {"inputs": ()}}, "inputs is empty"),
+        ({"policy_kwargs": {"hidden": 0}}, "hidden=0 must be at least 1"),
+        ({"policy": "AnchoredPolicy", "replacement": True}, "AnchoredPolicy draws without replacement"),
     ],
 )
 def test_bad_settings_are_refused(make_agent: Make, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_agent(**changes)
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_the_settings_of_a_run_name_the_policy(make_vec: Make, selector: str) -> None:
+    run = SelectiveRunSettings(selector=selector, hidden=4, anchor=1.5, clusters_share=0.5)
+    assert run.from_mapping(yaml.safe_load(run.to_yaml()), "config") == run
+    model = Reinforce(env=make_vec(4), **{**run.agent_arguments(), "device": "cpu"})
+    assert type(model.policy) is SELECTORS[selector]
+    assert model.policy_kwargs["hidden"] == 4
+    if isinstance(model.policy, AnchoredPolicy):
+        assert (model.policy.anchor, model.policy.clusters_share) == (1.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selector": "anchord"}, "unknown selector 'anchord'.*Did you mean 'anchored'"),
+        ({"selector": "anchored", "replacement": True}, "'anchored' draws without replacement"),
+        ({"anchor": -0.5}, "anchor=-0.5 must be"),
+        ({"clusters_share": 0.0}, "clusters_share=0.0 must be"),
+    ],
+)
+def test_bad_selectors_of_a_run_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        SelectiveRunSettings(**changes)
 
 
 class Unscored(gym.Env[Any, Any]):

@@ -63,6 +63,19 @@ def check_arguments(
         raise SettingsError(f"learning_rate={learning_rate} must be positive.")
 
 
+def check_anchor(anchor: float, clusters_share: float) -> None:
+    """Check the settings of the anchored selector.
+
+    Raises
+    ------
+    SettingsError: if a value is out of range.
+    """
+    if not _is_number(anchor) or anchor < 0:
+        raise SettingsError(f"anchor={anchor!r} must be a number, not negative.")
+    if not _is_number(clusters_share) or not 0 < clusters_share <= 1:
+        raise SettingsError(f"clusters_share={clusters_share!r} must be above 0, at most 1.")
+
+
 CREDITS = ("mean", "sum", "each")
 TARGETS = ("double", "printed")
 NETWORKS = ("online", "target")

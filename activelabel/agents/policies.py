@@ -1,10 +1,11 @@
-"""Networks that score the images of a pool, one logit each."""
+"""What every selector's policy is, and the paper's: a BiLSTM over the pool."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -14,48 +15,55 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from activelabel.agents.selection import SelectionRule
 from activelabel.errors import SettingsError, unknown
 from activelabel.seeding import torch_stream
 
 INPUTS = ("pool", "clinical")
 
 
-class BiLSTMSelector(nn.Module):
-    """Bidirectional LSTM over the pool and one linear unit on its two states (MedSelect §3.1).
+class Selector(nn.Module, ABC):
+    """A network that gives each image of a pool a logit.
 
     Parameters
     ----------
     input_dim: numbers an image.
-    hidden: units of the LSTM in each direction.
+    hidden: units of its layers.
     """
 
-    def __init__(self, input_dim: int, hidden: int = 256) -> None:
+    def __init__(self, input_dim: int, hidden: int) -> None:
         super().__init__()
         # Made without memory first: the layers' own initialisation would advance torch's global generator.
         with torch.device("meta"):
-            self.lstm = nn.LSTM(input_dim, hidden, batch_first=True, bidirectional=True)
-            self.logit = nn.Linear(2 * hidden, 1)
+            self._make_layers(input_dim, hidden)
         self.to_empty(device="cpu")
         self.reset_parameters(torch_stream(0, "weights"))
 
+    @abstractmethod
+    def _make_layers(self, input_dim: int, hidden: int) -> None:
+        """Make the layers; their weights are drawn afterwards."""
+
+    @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, N)`` of float32 ``(B, N, input_dim)``."""
-        states, _ = self.lstm(images)
-        logits: Tensor = self.logit(states).squeeze(-1)
-        return logits
 
+    @abstractmethod
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw the weights as PyTorch's own layers do, from the given generator."""
-        bound = 1 / math.sqrt(self.lstm.hidden_size)
-        for weight in self.lstm.parameters():
-            nn.init.uniform_(weight, -bound, bound, generator=generator)
-        bound = 1 / math.sqrt(self.logit.in_features)
-        for weight in self.logit.parameters():
-            nn.init.uniform_(weight, -bound, bound, generator=generator)
 
 
-class BiLSTMPolicy(BasePolicy):
-    """The BiLSTM selector as a Stable-Baselines3 policy; works for any pool size.
+def draw_weights(layer: nn.Module, fan_in: int, generator: torch.Generator) -> None:
+    """Draw weights and bias as PyTorch's layers of ``fan_in`` inputs (or, recurrent, units) do."""
+    bound = 1 / math.sqrt(fan_in)
+    for weight in layer.parameters():
+        nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+class SelectorPolicy(BasePolicy):
+    """A network that gives each image of a pool a logit, as a Stable-Baselines3 policy; works for any pool size.
+
+    A subclass names its network in ``selector_class``. By default the agent's rule draws K images of the whole pool;
+    one that decides otherwise which sets may be chosen overrides :meth:`scored` and sets ``own_rule``.
 
     Parameters
     ----------
@@ -64,10 +72,21 @@ class BiLSTMPolicy(BasePolicy):
     lr_schedule: learning rate as a function of the progress that remains.
     inputs: which parts of the observation each image's vector is made of: ``("pool",)`` is MedSelect,
         ``("clinical",)`` its clinical baseline (§3.4), both are concatenated.
-    hidden: units of the LSTM in each direction.
+    hidden: units of the network's layers.
     init_seed: of the weights.
     optimizer_class, optimizer_kwargs: by default Adam.
+
+    Raises
+    ------
+    SettingsError: if the inputs are none, unknown or not in the observation, or ``hidden`` is below 1.
     """
+
+    selector_class: ClassVar[type[Selector]]
+    """The network, made as ``selector_class(numbers an image, hidden)``."""
+    own_rule: ClassVar[bool] = False
+    """Whether the policy draws by a rule of its own, always without replacement."""
+    n_extra: ClassVar[int] = 0
+    """Numbers an image that the network reads besides the inputs."""
 
     def __init__(
         self,
@@ -90,17 +109,36 @@ class BiLSTMPolicy(BasePolicy):
             raise SettingsError(
                 f"the policy reads {', '.join(inputs)} from a Dict observation; the env gives {observation_space}."
             )
+        if hidden < 1:
+            raise SettingsError(f"hidden={hidden} must be at least 1.")
         self.inputs = tuple(inputs)
         self.dims = {name: int(observation_space[name].shape[-1]) for name in self.inputs}  # type: ignore[index]
-        self.selector = BiLSTMSelector(sum(self.dims.values()), hidden)
+        self.selector = self.selector_class(sum(self.dims.values()) + self.n_extra, hidden)
         self.selector.reset_parameters(torch_stream(init_seed, "weights"))
         self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **(optimizer_kwargs or {}))  # type: ignore[call-arg]
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """Return logits ``(B, N)`` of an observation of tensors ``(B, N, f)``."""
-        parts = [observation[name] for name in self.inputs]
-        logits: Tensor = self.selector(parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1))
+        logits: Tensor = self.selector(self.images(observation))
         return logits
+
+    def images(self, observation: dict[str, Tensor]) -> Tensor:
+        """Return the inputs of an observation side by side, ``(B, N, f)``."""
+        parts = [observation[name] for name in self.inputs]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def scored(
+        self, observation: dict[str, Tensor], ks: Sequence[int], rule: SelectionRule
+    ) -> dict[int, tuple[Tensor, SelectionRule]]:
+        """Return for each K the logits ``(B, N)`` and the rule that K images are drawn from them by.
+
+        Parameters
+        ----------
+        observation: tensors ``(B, N, f)``.
+        ks: numbers of images to choose, each 1 to N.
+        rule: the agent's.
+        """
+        return dict.fromkeys(ks, (self(observation), rule))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         raise NotImplementedError("a pool's K is the agent's: call Reinforce.predict()")
@@ -129,3 +167,40 @@ class BiLSTMPolicy(BasePolicy):
             batched = array.ndim == 3
             tensors[name] = torch.from_numpy(array if batched else array[None]).to(self.device)
         return tensors, batched
+
+
+class BiLSTMSelector(Selector):
+    """Bidirectional LSTM over the pool and one linear unit on its two states (MedSelect §3.1).
+
+    Parameters
+    ----------
+    input_dim: numbers an image.
+    hidden: units of the LSTM in each direction.
+    """
+
+    def _make_layers(self, input_dim: int, hidden: int) -> None:
+        self.lstm = nn.LSTM(input_dim, hidden, batch_first=True, bidirectional=True)
+        self.logit = nn.Linear(2 * hidden, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See :class:`Selector`."""
+        states, _ = self.lstm(images)
+        logits: Tensor = self.logit(states).squeeze(-1)
+        return logits
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """See :class:`Selector`."""
+        draw_weights(self.lstm, self.lstm.hidden_size, generator)
+        draw_weights(self.logit, self.logit.in_features, generator)
+
+
+class BiLSTMPolicy(SelectorPolicy):
+    """The paper's selector: a bidirectional LSTM reads the pool, K images are drawn of all of it (MedSelect §3.1).
+
+    Parameters
+    ----------
+    hidden: units of the LSTM in each direction.
+    inputs, init_seed, ...: see :class:`SelectorPolicy`.
+    """
+
+    selector_class = BiLSTMSelector

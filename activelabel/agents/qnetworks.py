@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,18 +14,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from activelabel.agents.policies import draw_weights
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
 
 _CLIP = 5.0
 _BLOCK = 1024
-
-
-def _draw(layer: nn.Linear, fan_in: int, generator: torch.Generator) -> None:
-    """Draw weights and bias as PyTorch's linear layer of ``fan_in`` inputs does, from the given generator."""
-    bound = 1 / math.sqrt(fan_in)
-    for weight in layer.parameters():
-        nn.init.uniform_(weight, -bound, bound, generator=generator)
 
 
 class QNetwork(nn.Module):
@@ -52,11 +45,11 @@ class QNetwork(nn.Module):
     def reset_parameters(self, generator: torch.Generator, bias: float = 0.0) -> None:
         """Draw the weights; ``bias`` is added to the output's."""
         first = self.of_state.in_features + self.of_candidate.in_features
-        _draw(self.of_state, first, generator)
-        _draw(self.of_candidate, first, generator)
+        draw_weights(self.of_state, first, generator)
+        draw_weights(self.of_candidate, first, generator)
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
-            _draw(layer, layer.in_features, generator)
+            draw_weights(layer, layer.in_features, generator)
         self.shift(bias)
 
     def shift(self, bias: float) -> None:

@@ -18,8 +18,10 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
 from activelabel.agents import saving
+from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import check_arguments
-from activelabel.agents.policies import BiLSTMPolicy
+from activelabel.agents.mlp import MLPPolicy
+from activelabel.agents.policies import BiLSTMPolicy, SelectorPolicy
 from activelabel.agents.saved import SavedAgent
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
 from activelabel.data import Standardizer
@@ -28,6 +30,9 @@ from activelabel.envs.sb3 import as_vec_env, score_selections
 from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
+
+SELECTORS: dict[str, type[SelectorPolicy]] = {"bilstm": BiLSTMPolicy, "mlp": MLPPolicy, "anchored": AnchoredPolicy}
+"""Every policy of REINFORCE by the name that the command line knows it by."""
 
 
 class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has arguments of its own
@@ -43,7 +48,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
 
     Parameters
     ----------
-    policy: ``"BiLSTMPolicy"`` or a subclass.
+    policy: ``"BiLSTMPolicy"`` (the paper's), ``"MLPPolicy"``, ``"AnchoredPolicy"`` (one image of each cluster), or a
+        subclass of :class:`~activelabel.agents.policies.SelectorPolicy`.
     env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
         vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
     learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
@@ -52,7 +58,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     baseline: ``"leave-one-out"``, ``"random"`` or ``"none"``.
     replacement: draw with replacement, as the released code does; by default without (§3.1).
     max_grad_norm: gradients are clipped to this norm; None leaves them.
-    policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`.
+    policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`, :class:`~activelabel.agents.mlp.MLPPolicy`
+        and :class:`~activelabel.agents.anchored.AnchoredPolicy`.
     stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
     seed: of weights, selections and env. No global generator is touched. None draws one.
 
@@ -61,12 +68,12 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     SettingsError: if a value is out of range or does not fit the env.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"BiLSTMPolicy": BiLSTMPolicy}
-    policy: BiLSTMPolicy
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {cls.__name__: cls for cls in SELECTORS.values()}
+    policy: SelectorPolicy
 
     def __init__(
         self,
-        policy: str | type[BiLSTMPolicy] = "BiLSTMPolicy",
+        policy: str | type[SelectorPolicy] = "BiLSTMPolicy",
         env: Any = None,
         learning_rate: float | Schedule = 1e-3,
         batch_size: int = 64,
@@ -127,7 +134,9 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     def _build_policy(self) -> None:
         kwargs = {"init_seed": self.seed, **self.policy_kwargs}
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **kwargs)
-        assert isinstance(policy, BiLSTMPolicy)
+        assert isinstance(policy, SelectorPolicy)
+        if self.replacement and policy.own_rule:
+            raise SettingsError(f"{type(policy).__name__} draws without replacement; leave out replacement=True.")
         self.policy = policy.to(self.device)
 
     def _adopt_env(self) -> None:
@@ -239,8 +248,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         assert isinstance(self._last_obs, dict)
         assert self.env is not None
         observation, _ = self.policy.tensors(self._last_obs)
-        logits = self.policy(observation)
-        selections = self.rule.sample(logits, self.k, self.n_samples, self._train_rng)
+        logits, rule = self.policy.scored(observation, [self.k], self.rule)[self.k]
+        selections = rule.sample(logits, self.k, self.n_samples, self._train_rng)
         chosen = selections.cpu().numpy()
         rewards = score_selections(self.env, chosen)
         self._last_obs, _, _, infos = self.env.step(chosen[:, 0])
@@ -248,13 +257,12 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         self._update_info_buffer(infos)
         random = np.array([info["random_reward"] for info in infos])
         advantages = self._advantages(rewards, random)
-        log_prob = self.rule.log_prob(logits, selections)
+        log_prob = rule.log_prob(logits, selections)
         weight = torch.as_tensor(advantages, dtype=log_prob.dtype, device=log_prob.device)
         loss = -(weight * log_prob).mean() / rounds
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            log_p = logits.log_softmax(dim=-1)
-            entropy = -(log_p.exp() * log_p).sum(dim=-1).mean()
+            entropy = rule.entropy(logits).mean()
         return {
             "rollout/reward": float(rewards.mean()),
             "rollout/random_reward": float(random.mean()),
@@ -288,13 +296,13 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     def select(
         self, observation: dict[str, NDArray[Any]], ks: Sequence[int], deterministic: bool = True
     ) -> dict[int, IntArray]:
-        """Choose K images for several K from one forward pass.
+        """Choose K images for several K, from one forward pass where the policy's logits do not depend on K.
 
         Parameters
         ----------
         observation: ``pool`` ``(B, N, d)`` and ``clinical`` ``(B, N, 3)``, or without ``B``; any N.
         ks: the numbers of images to choose.
-        deterministic: the K images of the largest logits; otherwise a draw from the policy.
+        deterministic: the images of the largest logits that the policy may choose; otherwise a draw from it.
 
         Returns
         -------
@@ -305,14 +313,13 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         SettingsError: if a K exceeds the pool, or the observation does not fit.
         """
         tensors, batched = self.policy.tensors(observation)
-        with torch.no_grad():
-            logits = self.policy(tensors)
-        chosen = {}
         for k in ks:
-            check_k(k, logits.shape[-1])
-            best = (
-                self.rule.best(logits, k) if deterministic else self.rule.sample(logits, k, 1, self._predict_rng)[:, 0]
-            )
+            check_k(k, next(iter(tensors.values())).shape[1])
+        with torch.no_grad():
+            scored = self.policy.scored(tensors, ks, self.rule)
+        chosen = {}
+        for k, (logits, rule) in scored.items():
+            best = rule.best(logits, k) if deterministic else rule.sample(logits, k, 1, self._predict_rng)[:, 0]
             chosen[k] = (best if batched else best[0]).cpu().numpy()
         return chosen
 

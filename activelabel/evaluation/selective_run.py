@@ -55,8 +55,10 @@ class SelectiveRun(Run):
         )
         engine = self.train_env.engine
         # Made now, so that a part with too few images ends the run before any training.
-        self.val = engine.sibling(split="val", pool=settings.val_pool or settings.pool)
-        self.test = {"seen": engine.sibling(split="test")}
+        seen = {"conditions": settings.conditions, "held_out": settings.held_out}
+        validated = {"conditions": settings.left_out, "held_out": ()} if settings.left_out else seen
+        self.val = engine.sibling(split="val", pool=settings.val_pool or settings.pool, **validated)
+        self.test = {"seen": engine.sibling(split="test", **seen)}
         if settings.held_out:
             self.test["held-out"] = engine.sibling(split="test", conditions=settings.held_out, held_out=())
 
@@ -69,7 +71,9 @@ class SelectiveRun(Run):
     def best(self) -> str:
         """See :class:`~activelabel.evaluation.run.Run`."""
         notes = self.model().notes
-        return f"best on meta-validation: update {notes['best_update']}, AUROC {notes['best']:.3f}"
+        left_out = self.settings.left_out
+        on = f" of {', '.join(left_out)}, left out of training" if left_out else ""
+        return f"best on meta-validation{on}: update {notes['best_update']}, AUROC {notes['best']:.3f}"
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -81,12 +85,13 @@ class SelectiveRun(Run):
         s = self.settings
 
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
-            return MetaValidation(self.val, s.val_tasks, s.val_every, self._references(), best, checkpoint, bar)
+            return MetaValidation(self.val, s.val_tasks, s.val_every, self.references(), best, checkpoint, bar)
 
         steps = s.updates * s.batch_size
         self._learn(name, s, self.train_env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))
 
-    def _references(self) -> dict[str, float]:
+    def references(self) -> dict[str, float]:
+        """Return what random choice and K-Medoids reach on the validation tasks."""
         k, n = self.settings.k, self.settings.val_tasks
         return {
             name: float(play(self.val, BASELINES[name](k), [k], n)[k].reward.mean()) for name in ("random", "kmedoids")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from activelabel.agents import StepSchedule
-from activelabel.agents.arguments import check_arguments
+from activelabel.agents import SELECTORS, StepSchedule
+from activelabel.agents.arguments import check_anchor, check_arguments
 from activelabel.agents.policies import INPUTS
 from activelabel.baselines import BASELINES
 from activelabel.envs import SelectiveLabelSettings
@@ -33,6 +33,8 @@ class SelectiveRunSettings(RunSettings):
     """Conditions to train on; by default all with 5 % prevalence that are not held out."""
     held_out: tuple[str, ...] = ()
     """Conditions kept out of training and tested apart."""
+    left_out: tuple[str, ...] = ()
+    """Seen conditions that are not trained on but validate: the model is chosen by conditions that are new to it."""
     k: int = 10
     """Images to label."""
     pool: int = 200
@@ -65,8 +67,15 @@ class SelectiveRunSettings(RunSettings):
     """What the learning rate is multiplied by, once."""
     lr_start: float = 0.4
     """Share of the training after which it is."""
+    selector: str = "bilstm"
+    """Bilstm (the paper), mlp (per image, with the pool's mean and maximum), or anchored (the same, one image of each
+    cluster of K-Medoids)."""
     hidden: int = 256
-    """Units of the LSTM in each direction."""
+    """Units of the LSTM in each direction, or of each layer of the other selectors."""
+    anchor: float = 3.0
+    """Of the anchored selector: what an image's score loses for each median distance to its medoid; 0 is free."""
+    clusters_share: float = 1.0
+    """Of the anchored selector: share of the K images that are bound to a cluster each; the rest is free."""
     inputs: tuple[str, ...] = ("pool",)
     """What the selector sees of an image: pool, clinical, or both."""
     val_every: int = 20
@@ -89,18 +98,38 @@ class SelectiveRunSettings(RunSettings):
         for k in self.eval_k:
             if not 1 <= k <= self.pool:
                 raise SettingsError(f"eval_k: {k} images cannot be chosen from a pool of {self.pool}.")
+        self._check_left_out()
         for name in self.against:
             if name not in STRATEGIES:
                 raise SettingsError(unknown("strategy", name, STRATEGIES))
         for name in self.inputs or ("",):
             if name not in INPUTS:
                 raise SettingsError(unknown("policy input", name, INPUTS))
+        if self.selector not in SELECTORS:
+            raise SettingsError(unknown("selector", self.selector, SELECTORS))
+        check_anchor(self.anchor, self.clusters_share)
+        if self.replacement and SELECTORS[self.selector].own_rule:
+            raise SettingsError(f"the selector '{self.selector}' draws without replacement; leave out --replacement.")
         arguments = self.agent_arguments()
         check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
 
+    def _check_left_out(self) -> None:
+        for name in self.left_out:
+            if name in self.held_out:
+                raise SettingsError(f"left_out: '{name}' is held out; what is left out is a seen condition.")
+            if self.conditions is not None and name not in self.conditions:
+                raise SettingsError(f"left_out: {unknown('seen condition', name, self.conditions)}")
+        if self.conditions is not None and not set(self.conditions) - set(self.left_out):
+            raise SettingsError(f"left_out={list(self.left_out)} leaves no condition to train on.")
+
     def env_arguments(self) -> dict[str, Any]:
-        """Return the environment's keyword arguments, but for the cohort and the device."""
-        return self._env_fields(SelectiveLabelSettings)
+        """Return the training environment's keyword arguments, but for the cohort and the device."""
+        found = self._env_fields(SelectiveLabelSettings)
+        if self.left_out:
+            found["held_out"] = (*self.held_out, *self.left_out)
+            if self.conditions is not None:
+                found["conditions"] = tuple(name for name in self.conditions if name not in self.left_out)
+        return found
 
     def agent_arguments(self, inputs: tuple[str, ...] | None = None) -> dict[str, Any]:
         """Return the agent's keyword arguments.
@@ -109,8 +138,12 @@ class SelectiveRunSettings(RunSettings):
         ----------
         inputs: what the selector sees instead of the setting's, such as ``("clinical",)``.
         """
+        policy: dict[str, Any] = {"inputs": list(inputs or self.inputs), "hidden": self.hidden}
+        if self.selector == "anchored":
+            policy |= {"anchor": self.anchor, "clusters_share": self.clusters_share}
         return {
+            "policy": SELECTORS[self.selector].__name__,
             "learning_rate": StepSchedule(self.learning_rate, self.lr_factor, self.lr_start),
-            "policy_kwargs": {"inputs": list(inputs or self.inputs), "hidden": self.hidden},
+            "policy_kwargs": policy,
             **{n: getattr(self, n) for n in ("batch_size", "n_samples", "baseline", "replacement", "seed", "device")},
         }

@@ -1,0 +1,66 @@
+"""A selector that is the same for every order of the pool: a per-image MLP that also sees the pool's mean and maximum.
+
+A pool has no order, but the BiLSTM of MedSelect (§3.1) reads it in one. Here the logit of image i of a pool of N is an
+MLP of its own numbers and of what it stands among, the mean and the maximum, number by number, of all N images::
+
+    h_i = relu(A x_i + C [mean_j x_j, max_j x_j])        logit_i = w relu(B h_i)
+
+Permuting the pool permutes the logits (Zaheer et al. 2017, "Deep Sets"). Any N; time and memory grow with N. By default
+the K images of the largest logits of the whole pool are chosen, in training K are drawn without replacement, as with
+the BiLSTM.
+
+::
+
+    python train.py --selector mlp --hidden 64
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from activelabel.agents.policies import Selector, SelectorPolicy, draw_weights
+
+
+class MLPSelector(Selector):
+    """Per-image MLP with the pool's mean and maximum; see the module.
+
+    Parameters
+    ----------
+    input_dim: numbers an image.
+    hidden: units of each of the two hidden layers.
+    """
+
+    def _make_layers(self, input_dim: int, hidden: int) -> None:
+        self.of_image = nn.Linear(input_dim, hidden)
+        self.of_pool = nn.Linear(2 * input_dim, hidden, bias=False)
+        self.second = nn.Linear(hidden, hidden)
+        self.logit = nn.Linear(hidden, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(B, N)`` of float32 ``(B, N, input_dim)``."""
+        context = torch.cat([images.mean(dim=1), images.amax(dim=1)], dim=-1)
+        # The pool's share of the first layer is computed once for all of its images.
+        first = torch.relu(self.of_image(images) + self.of_pool(context)[:, None, :])
+        logits: Tensor = self.logit(torch.relu(self.second(first))).squeeze(-1)
+        return logits
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw the weights as PyTorch's linear layers do, from the given generator."""
+        joint = self.of_image.in_features + self.of_pool.in_features
+        draw_weights(self.of_image, joint, generator)
+        draw_weights(self.of_pool, joint, generator)
+        draw_weights(self.second, self.second.in_features, generator)
+        draw_weights(self.logit, self.logit.in_features, generator)
+
+
+class MLPPolicy(SelectorPolicy):
+    """The MLP selector: K images are drawn of the whole pool.
+
+    Parameters
+    ----------
+    hidden: units of each of the two hidden layers.
+    inputs, init_seed, ...: see :class:`~activelabel.agents.policies.SelectorPolicy`.
+    """
+
+    selector_class = MLPSelector
