@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from activelabel.data import Cohort
 from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings
+from activelabel.seeding import stream
 
 Array = NDArray[np.float64]
 
@@ -73,6 +74,12 @@ def quality(metric: str, probabilities: Array, labels: list[int]) -> float:
     return float(np.mean(columns))
 
 
+def pick(draw: float, shares: list[float]) -> int:
+    """The first of shares, one behind the other, that a number from 0 to 1 does not go beyond."""
+    total = float(sum(shares))
+    return [i for i in range(len(shares)) if draw * total < sum(shares[: i + 1])][0]  # noqa: RUF015
+
+
 def listed(value: Any) -> Any:
     """Arrays of objects, as the infos of vector envs have them, as lists, so that NumPy's assertions compare them."""
     if isinstance(value, dict):
@@ -111,6 +118,10 @@ class SlowEpisode:
         drawn = engine.sampler.batch([number])
         self.pool = [self.parts["pool"][i] for i in drawn.pool[0]]
         self.labelled = [self.pool[i] for i in drawn.initial[0]]
+        self.asked = list(self.labelled)
+        self.answers = [self.label(row) for row in self.labelled]
+        drawn_of_images = stream(self.s.episode_seed, self.s.split, "oracle", number).random((len(self.pool), 4))
+        self.draws = dict(zip(self.pool, drawn_of_images.tolist(), strict=True))
         self.spent = 0
         self.model: tuple[Array, Array] | None = None
         self.curve: list[tuple[int, float]] = []
@@ -120,10 +131,34 @@ class SlowEpisode:
         """The class of an image."""
         return [i for i, column in enumerate(self.columns) if self.truth[row, column] == 1][0]  # noqa: RUF015
 
-    def fit(self, rows: list[int], start: tuple[Array, Array] | None) -> tuple[Array, Array]:
-        """Train a classifier."""
+    def ask(self, row: int) -> tuple[int, int]:
+        """What the label of an image costs, and what it is, -1 where there is no answer."""
+        given = self.s.oracle_arguments
+        if self.s.oracle == "perfect":
+            return 1, self.label(row)
+        errors = given.get("errors", [given.get("confusion", given.get("rate"))])
+        costs, abstain, shares = (given.get(name) for name in ("costs", "abstain", "shares"))
+        if self.s.oracle == "abstaining":
+            errors, abstain = [0.0], [given["rate"]]
+        which, silent, wrong, other = self.draws[row]
+        who = pick(which, shares or [1] * len(errors))
+        cost, truth, error = costs[who] if costs else 1, self.label(row), errors[who]
+        if abstain and silent < abstain[who]:
+            return cost, -1
+        if isinstance(error, float):
+            given_to = [1 - error if c == truth else 1.0 for c in range(len(self.columns))]
+        else:
+            given_to = error[truth]
+        if wrong >= 1 - given_to[truth]:
+            return cost, truth
+        return cost, pick(other, [0 if c == truth else share for c, share in enumerate(given_to)])
+
+    def fit(
+        self, rows: list[int], start: tuple[Array, Array] | None, answers: list[int] | None = None
+    ) -> tuple[Array, Array]:
+        """Train a classifier, by default on true labels."""
         arguments: dict[str, Any] = dict(self.s.learner_arguments)
-        n_classes, labels = len(self.columns), [self.label(row) for row in rows]
+        n_classes, labels = len(self.columns), answers or [self.label(row) for row in rows]
         if self.s.learner == "logistic":
             c = arguments.get("c", 1.0) * self.latent.shape[1] / (2 if n_classes == 2 else 1)
             return gradient_descent(self.latent[rows], labels, n_classes, c, arguments.get("max_iter", 1000))
@@ -133,7 +168,7 @@ class SlowEpisode:
 
     def train(self) -> None:
         """Train the classifier on what is labelled, and judge it."""
-        self.model = self.fit(self.labelled, self.model)
+        self.model = self.fit(self.labelled, self.model, self.answers)
         self.quality = self.judge("reward", self.model)
         self.curve.append((self.spent, self.judge("test", self.model)))
 
@@ -153,13 +188,21 @@ class SlowEpisode:
         return self.s.tolerance * self.judge("reward", self.fit(self.parts["pool"], None))
 
     def step(self, rows: list[int], mask: list[int], action: list[int]) -> tuple[float, bool, list[int]]:
-        """Label candidates; returns reward, whether the episode is over, and the labelled rows, -1 where none was."""
+        """Label candidates; returns reward, whether the episode is over, and the rows asked about, or -1."""
         ids = [-1] * len(action)
-        for place, index in enumerate(action[: self.s.budget - self.spent]):
-            if mask[index] and rows[index] not in self.labelled:
-                self.labelled.append(rows[index])
+        for place, index in enumerate(action):
+            new = mask[index] and rows[index] not in self.asked
+            cost, answer = self.ask(rows[index]) if new else (1, -1)
+            self.spent += cost
+            if self.spent > self.s.budget:  # cannot be paid, nor what comes after it
+                break
+            if new:
+                self.asked.append(rows[index])
                 ids[place] = rows[index]
-        self.spent = min(self.spent + len(action), self.s.budget)
+            if answer >= 0:
+                self.labelled.append(rows[index])
+                self.answers.append(answer)
+        self.spent = min(self.spent, self.s.budget)
         before = self.quality
         self.train()
         over = self.spent == self.s.budget
@@ -180,7 +223,6 @@ class SlowEpisode:
         p = self.predict([row])[0]
         best = sorted(p, reverse=True)
         unlabelled = [other for other in self.pool if other not in self.labelled]
-        known = [self.label(other) for other in self.labelled]
         to_labelled = self.distance(row, self.labelled)
         to_others = np.sort(self.distance(row, [other for other in self.parts["pool"] if other != row]))
         return {
@@ -192,7 +234,7 @@ class SlowEpisode:
             "unlabelled": self.distance(row, unlabelled).mean() if unlabelled else 0.0,
             "nearest": to_labelled.min(),
             "density": 1 / (1 + to_others[:10].mean()),
-            "balance": sum(q * known.count(c) / len(known) for c, q in enumerate(p)),
+            "balance": sum(q * self.answers.count(c) / len(self.answers) for c, q in enumerate(p)),
         }
 
     def state(self) -> list[float]:

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The tests' tensors are tiny: more threads only wait for each other, for minutes where other programs run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nor do they open windows.
+os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(1)
 
 # No deadline: the first example pays for imports. Derandomised: a failure in CI is a failure everywhere.

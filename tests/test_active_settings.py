@@ -33,6 +33,8 @@ CHANGED: dict[str, Any] = {
     "observe": ("probabilities",),
     "learner": "logistic",
     "learner_arguments": {"max_iter": 20},
+    "oracle": "noisy",
+    "oracle_arguments": {"rate": 0.3},
     "distance": "cosine",
     "space": "data",
     "metric": "auroc",
@@ -78,6 +80,9 @@ def test_every_argument_makes_another_game(make_active: Make, name: str) -> None
         change["learner_arguments"] = {}
     if name == "learner_arguments":
         change = {name: {"epochs": 2}}
+    if name.startswith("oracle"):
+        base["oracle"] = "abstaining"
+        change = {"oracle": {"oracle": "noisy", "oracle_arguments": {"rate": 0.3}}}.get(name, {name: {"rate": 0.5}})
     if name == "space":
         base["components"] = 3
     if name == "split":

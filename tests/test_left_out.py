@@ -50,7 +50,10 @@ def test_the_best_model_is_chosen_by_what_is_left_out(cohort: Cohort, tmp_path: 
     [
         ({"left_out": ("Edema",)}, "left_out: 'Edema' is held out"),
         ({"conditions": ("Pneumothorax",), "left_out": ("Pneumothora",)}, "left_out: .*Did you mean 'Pneumothorax'"),
-        ({"conditions": ("Pneumothorax",), "left_out": ("Pneumothorax",)}, r"left_out=\['Pneumothorax'\] leaves no condition"),
+        (
+            {"conditions": ("Pneumothorax",), "left_out": ("Pneumothorax",)},
+            r"left_out=\['Pneumothorax'\] leaves no condition",
+        ),
     ],
 )
 def test_what_cannot_be_left_out(changes: dict[str, Any], message: str) -> None:
@@ -59,5 +62,5 @@ def test_what_cannot_be_left_out(changes: dict[str, Any], message: str) -> None:
 
 
 def test_an_unknown_condition_is_named(cohort: Cohort, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Cardiomegali.*Did you mean 'Cardiomegaly'"):
+    with pytest.raises(ValueError, match=r"Cardiomegali.*Did you mean 'Cardiomegaly'"):
         run(tmp_path, cohort, left_out=("Cardiomegali",))

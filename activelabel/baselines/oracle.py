@@ -55,7 +55,7 @@ class GreedyOracle(ScoreBaseline):
         scores = np.full(free.shape, -1.0)
         if episodes.over.all():
             return scores
-        if (episodes.spent != episodes.spent[0]).any():
+        if len(set(episodes.filled[~episodes.over].tolist())) > 1:
             raise SettingsError("the oracle needs episodes that are equally far: reset all of them together.")
         tried = repeated(best(self._rng.random(free.shape), free, min(max(self.tries, self.batch), free.shape[1])))
         np.put_along_axis(scores, tried, episodes.try_labels(tried), axis=1)

@@ -2,9 +2,11 @@
 
 from activelabel.envs.active import ActiveLabelEnv, ActiveLabelVectorEnv
 from activelabel.envs.active_engine import ActiveLabelEngine, ActiveLabelSettings
+from activelabel.envs.asking import NO_ANSWER, Oracle, Perfect, Questions
 from activelabel.envs.finetune import FineTune
 from activelabel.envs.learners import IMAGE_LEARNERS, LEARNERS, ImageModel, Learner, Model, SklearnLearner
 from activelabel.envs.metrics import METRICS
+from activelabel.envs.oracles import ORACLES
 from activelabel.envs.predictors import PREDICTORS, auroc
 from activelabel.envs.running import RunningEpisodes
 from activelabel.envs.selective import SelectiveLabelEnv, SelectiveLabelVectorEnv
@@ -14,6 +16,8 @@ __all__ = [
     "IMAGE_LEARNERS",
     "LEARNERS",
     "METRICS",
+    "NO_ANSWER",
+    "ORACLES",
     "PREDICTORS",
     "ActiveLabelEngine",
     "ActiveLabelEnv",
@@ -23,7 +27,10 @@ __all__ = [
     "ImageModel",
     "Learner",
     "Model",
+    "Oracle",
     "Outcome",
+    "Perfect",
+    "Questions",
     "RunningEpisodes",
     "SelectiveLabelEngine",
     "SelectiveLabelEnv",

@@ -20,8 +20,9 @@ class StepResult:
     ----------
     reward: float64 ``(B,)``.
     over: bool ``(B,)``, whether the episode has ended.
-    ids: int64 ``(B, N)``, rows of the cohort that were labelled, -1 where an index was no new image.
-    labels: int64 ``(B, N)``, their classes, -1 likewise.
+    ids: int64 ``(B, N)``, rows of the cohort that were asked about, -1 where an index was no new image or
+        could not be paid.
+    labels: int64 ``(B, N)``, the answers, -1 likewise and where there was none.
     """
 
     reward: NDArray[np.float64]

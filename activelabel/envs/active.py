@@ -17,6 +17,7 @@ from activelabel.data.cohort import IntArray
 from activelabel.envs.actions import StepResult
 from activelabel.envs.active_engine import ActiveLabelEngine, ActiveLabelSettings
 from activelabel.envs.candidates import DISTANCES
+from activelabel.envs.rendering import FPS, MODES, VECTOR_MODES, ActiveScenes, Frame, Renderer, Scene
 from activelabel.envs.running import RunningEpisodes
 from activelabel.envs.shared import (
     BatchedVectorEnv,
@@ -106,14 +107,16 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
     ## Description
     A pool of unlabelled images, a few initial labels of each class, and a classifier that is trained on what is
     labelled. At each step the agent sees how sure the classifier is and what it thinks of every candidate, chooses N
-    of them, an oracle labels them, and the classifier is trained again, from scratch or warm. The problem is Slade &
-    Branson's (2022, §3), after LAL-RL (Konyushkova et al. 2018). The data have four disjoint parts, by patient where
-    there are patients: pool, state set D_s, reward set D_R and test set.
+    of them, an oracle labels them, and the classifier is trained again, from scratch or warm. The oracle may be wrong,
+    silent or dear (:mod:`activelabel.envs.oracles`): what is seen is made of its answers, what rewards of true labels.
+    The problem is Slade & Branson's (2022, §3), after LAL-RL (Konyushkova et al. 2018). The data have four disjoint
+    parts, by patient where there are patients: pool, state set D_s, reward set D_R and test set.
 
     ## Action Space
     ``MultiDiscrete([M] * N)``, or ``Discrete(M)`` for N = 1: indices into the candidates. The order does not count.
-    An index that is repeated, or whose image is labelled already, labels nothing and spends its part of the budget.
-    If the budget left is less than N, only the first indices count.
+    An index that is repeated, or whose image was asked about already, labels nothing and spends its part of the budget.
+    Indices are paid one after the other, a label by what its annotator costs (1 by default), any other index by 1; with
+    the first that is too dear the rest of the budget is gone.
 
     ## Observation Space
     ``Dict``:
@@ -123,7 +126,7 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
     - ``candidates``: ``Box(M, F)`` float32, a vector for each candidate (§3.1.2): by default its largest class
       probability, its mean distance to the labelled images and that to the unlabelled ones. See
       :mod:`activelabel.envs.candidates` for the others.
-    - ``action_mask``: ``MultiBinary(M)`` int8, 1 where the candidate is not labelled.
+    - ``action_mask``: ``MultiBinary(M)`` int8, 1 where it was not asked about yet.
     - with ``observe=("probabilities",)``: ``probabilities``, ``Box(M, C)``.
     - with ``observe=("embeddings",)``: ``embeddings``, ``Box(M, d)``, latent features: the classifier's own, which
       change with every label, where it is a network that is fine-tuned (``learner="finetune"``).
@@ -155,15 +158,21 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
     ## Information
     ``reset``: ``initial_ids`` (I,) rows of the cohort. Always: ``episode_id`` its number, ``action_mask`` (M,) int8,
     ``candidate_ids`` (M,) rows of the cohort, ``reward_accuracy`` the metric on D_R, ``n_labelled``. ``step``,
-    besides: ``ids`` (N,) rows that were labelled and ``labels`` (N,) their classes, -1 where an index labelled nothing.
+    besides: ``ids`` (N,) rows that were asked about, -1 where an index asked nothing, and ``labels`` (N,) the answers,
+    -1 there and where there was none. ``n_labelled`` counts images with an answer.
     At the end of the episode, and only then: ``test_curve`` (T + 1,), the metric on the test set before the first and
-    after every step, and ``curve_labels`` (T + 1,), the labels spent.
+    after every step, and ``curve_labels`` (T + 1,), what was spent of the budget.
+
+    ## Rendering
+    ``render_mode="rgb_array"``: a map of the pool by principal components (of the pool part, fitted once) with what
+    is labelled and what was labelled last, these images where the cohort has any, and ``reward_accuracy`` by labels
+    spent. ``"human"`` shows the same in a window of matplotlib's backend; one without windows shows nothing.
 
     ## Version History
     * v0: initial version.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
+    metadata: dict[str, Any] = {"render_modes": list(MODES), "render_fps": FPS}  # noqa: RUF012 (declared so by Gymnasium)
 
     def __init__(
         self,
@@ -171,13 +180,14 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         *,
         device: str | torch.device = "auto",
         engine: ActiveLabelEngine | None = None,
-        render_mode: None = None,
+        render_mode: str | None = None,
         **settings: Any,
     ) -> None:
+        self._renderer, self.render_mode = Renderer("ActiveLabel-v0", render_mode), render_mode
         self.engine = _engine(engine, cohort, settings, device)
         self.observation_space, self.action_space = _spaces(self.engine)  # type: ignore[assignment]
-        self.render_mode = render_mode
         self.episodes = RunningEpisodes(self.engine, 1)
+        self._scenes = ActiveScenes(self.episodes)
         self._begun = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
@@ -187,6 +197,7 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         numbers = None if chosen is None else chosen_numbers({"episode": [chosen]}, "episode", 1)
         self.episodes.begin(np.arange(1), [_draw(self.engine, self.np_random)] if numbers is None else numbers)
         self._begun = True
+        self._renderer.after_step(self._scene)
         return self._observe(), first(_start_info(self.episodes))
 
     def _observe(self) -> Observation:
@@ -208,7 +219,21 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         over = bool(result.over[0])
         if over:
             info |= {name: curves[0] for name, curves in _end_info(self.episodes, result.over).items()}
+        self._renderer.after_step(self._scene)
         return self._observe(), float(result.reward[0]), over, False, info
+
+    def render(self) -> Frame | None:
+        """Return the episode as a picture, uint8 ``(540, 960, 3)``; with ``render_mode="human"`` it is in a window."""
+        return self._renderer.single(self._scene)
+
+    def _scene(self) -> Scene:
+        if not self._begun:
+            raise RuntimeError("ActiveLabel-v0: call reset() before render().")
+        return self._scenes.scene(0)
+
+    def close(self) -> None:
+        """Close the window and free the figure of :meth:`render`."""
+        self._renderer.close()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which candidates may be labelled, bool ``(M,)``, or ``(N * M,)`` as sb3-contrib wants it for N > 1."""
@@ -240,6 +265,7 @@ class ActiveLabelVectorEnv(BatchedVectorEnv):
     ----------
     num_envs: ``B``.
     cohort, device, engine, **settings: as for the single env.
+    render_mode: ``"rgb_array"`` or None.
     autoreset_mode: what happens at the end of an episode. ``SAME_STEP`` (default): ``step`` returns the next
         episode's first observation, the last one and its info are in ``final_obs`` and ``final_info``; ``NEXT_STEP``:
         the following ``step`` ignores the action of that sub-environment and resets it; ``DISABLED``: the caller
@@ -253,14 +279,16 @@ class ActiveLabelVectorEnv(BatchedVectorEnv):
         *,
         device: str | torch.device = "auto",
         engine: ActiveLabelEngine | None = None,
-        render_mode: None = None,
+        render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **settings: Any,
     ) -> None:
         check_num_envs(num_envs)
+        renderer = Renderer("ActiveLabel-v0 (vector)", render_mode, VECTOR_MODES)
         self.engine = _engine(engine, cohort, settings, device)
-        self._set_up(num_envs, _spaces(self.engine), autoreset_mode, render_mode)
+        self._set_up(num_envs, _spaces(self.engine), autoreset_mode, renderer)
         self.episodes = RunningEpisodes(self.engine, num_envs)
+        self._scenes = ActiveScenes(self.episodes)
         self._begun = False
 
     def reset(
@@ -334,6 +362,11 @@ class ActiveLabelVectorEnv(BatchedVectorEnv):
             "final_info": final_info,
             "_final_info": over.copy(),
         }
+
+    def _scene(self, i: int) -> Scene:
+        if not self._begun:
+            raise RuntimeError("ActiveLabel-v0: call reset() before render().")
+        return self._scenes.scene(i)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which candidates may be labelled, bool ``(B, M)``."""

@@ -18,13 +18,16 @@ from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.data.derived import blocks, by_rows, derived
 from activelabel.data.episodes import PARTS, EpisodeSampler
 from activelabel.devices import resolve_device
+from activelabel.envs.asking import Oracle
 from activelabel.envs.candidates import FEATURES, PROGRESS, SHORT, STATES, state_size
 from activelabel.envs.distances import Geometry
 from activelabel.envs.learners import Learner, make_learner
 from activelabel.envs.metrics import METRICS
+from activelabel.envs.oracles import make_oracle
 from activelabel.envs.pixels import pixels
 from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
+from activelabel.seeding import stream
 
 OBSERVABLE = ("probabilities", "embeddings", "labelled")
 """What can be observed besides state and candidates."""
@@ -36,7 +39,7 @@ class ActiveLabelSettings:
 
     Parameters
     ----------
-    budget: labels in an episode, besides the initial ones.
+    budget: labels in an episode, besides the initial ones, or what they may cost.
     batch: labels a step, N; the last step of an episode labels what is left of the budget.
     pool: images in the unlabelled pool; by default the whole pool part, at most 1000.
     initial: labels of each class that an episode starts from.
@@ -48,6 +51,9 @@ class ActiveLabelSettings:
     learner: ``"softmax"``, ``"logistic"``, ``"finetune"``, or an object with ``fit``; see
         :mod:`activelabel.envs.learners`. Those of images, such as finetune, take the cohort's images, not its features.
     learner_arguments: of a learner that is given by name.
+    oracle: who labels: ``"perfect"``, ``"noisy"``, ``"abstaining"``, ``"annotators"``, ``"human"``, or an object; see
+        :mod:`activelabel.envs.oracles`. The initial labels, D_s, D_R and the test set are true with any.
+    oracle_arguments: of an oracle that is given by name.
     distance: ``"euclidean"`` or ``"cosine"``.
     space: where distances are taken: ``"latent"``, where the classifier works, or ``"data"``, before ``components``.
         The latent space of a learner of images is that of its present model, anew after every fit, scaled to unit mean
@@ -79,6 +85,8 @@ class ActiveLabelSettings:
     observe: tuple[str, ...] = ()
     learner: str | Learner = "softmax"
     learner_arguments: dict[str, Any] = field(default_factory=dict)
+    oracle: str | Oracle = "perfect"
+    oracle_arguments: dict[str, Any] = field(default_factory=dict)
     distance: str = "euclidean"
     space: str = "latent"
     metric: str = "accuracy"
@@ -121,10 +129,12 @@ class ActiveLabelSettings:
             raise SettingsError(f"classes='{self.classes}' is one text; give a list of names.")
         if not isinstance(self.tolerance, (int, float)) or not 0 < self.tolerance <= 1:
             raise SettingsError(f"tolerance={self.tolerance!r} must be a share of the reachable quality, above 0 to 1.")
-        if not isinstance(self.learner_arguments, dict):
-            raise SettingsError(f"learner_arguments={self.learner_arguments!r} must be names and values.")
+        for name in ("learner_arguments", "oracle_arguments"):
+            if not isinstance(getattr(self, name), dict):
+                raise SettingsError(f"{name}={getattr(self, name)!r} must be names and values.")
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
+        make_oracle(self.oracle, **self.oracle_arguments)
         learner = make_learner(self.learner, **self.learner_arguments)
         if takes_images(learner) and self.components is not None:
             raise SettingsError(
@@ -184,6 +194,7 @@ class ActiveLabelEngine:
         self._latent: FloatArray | None = None
         self._images: dict[tuple[bytes, int | None], Tensor] = {}
         self.learner = make_learner(settings.learner, **settings.learner_arguments)
+        self.oracle = make_oracle(settings.oracle, **settings.oracle_arguments)
         self._configure(settings)
 
     def _features(self, settings: ActiveLabelSettings) -> tuple[FloatArray, FloatArray]:
@@ -243,6 +254,7 @@ class ActiveLabelEngine:
             seed=settings.episode_seed,
             name=settings.split,
         )
+        self.oracle.check(self.cohort, self.classes)
         self.n_initial = settings.initial * self.n_classes
         self.pool = self.sampler.pool
         if settings.budget + self.n_initial > self.pool:
@@ -325,6 +337,8 @@ class ActiveLabelEngine:
         settings = ActiveLabelSettings.make(**{**{f.name: getattr(s, f.name) for f in fields(s)}, **changes})
         if (settings.learner, settings.learner_arguments) != (s.learner, s.learner_arguments):
             other.learner = make_learner(settings.learner, **settings.learner_arguments)
+        if (settings.oracle, settings.oracle_arguments) != (s.oracle, s.oracle_arguments):
+            other.oracle = make_oracle(settings.oracle, **settings.oracle_arguments)
         other._configure(settings)
         return other
 
@@ -348,10 +362,17 @@ class ActiveLabelEngine:
         """Numbers that describe the classifier."""
         return state_size(self.settings.state, self.settings.state_images, self.n_classes)
 
+    def draws(self, index: IntArray) -> Tensor:
+        """Return what the oracle's answers on the pools of episodes are drawn with, float64 ``(b, P, D)``."""
+        s, shape = self.settings, (self.pool, self.oracle.draws)
+        # The oracle is no part of a stream's name: each errs on some of the images on which a worse one does.
+        drawn = [stream(s.episode_seed, s.split, "oracle", int(i)).random(shape) for i in index]
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
     def target(self) -> float:
         """Return the metric on D_R at which an episode of ``reward="target"`` ends.
 
-        It is ``tolerance`` times what a classifier trained on the whole pool part reaches.
+        It is ``tolerance`` times what a classifier trained on the whole pool part, labelled truly, reaches.
         """
         x, y = self.x["pool"][None], self.y["pool"][None]
         model = self.learner.fit(x, y, torch.ones(y.shape, device=self.device), self.n_classes, None)

@@ -13,6 +13,7 @@ from torch import Tensor
 from activelabel.data.cohort import IntArray
 from activelabel.envs.actions import StepResult, check_actions
 from activelabel.envs.active_engine import ActiveLabelEngine
+from activelabel.envs.asking import NO_ANSWER, Questions, answered, paid
 from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates
 from activelabel.envs.distances import Geometry, centred, scaled
 from activelabel.envs.learners import checked, checked_latent, shared_product
@@ -31,17 +32,26 @@ class RunningEpisodes:
     ----------
     engine: the data.
     n: how many episodes, B.
+
+    Raises
+    ------
+    SettingsError: if they are several and the oracle answers one at a time.
     """
 
     def __init__(self, engine: ActiveLabelEngine, n: int) -> None:
         self.engine = e = engine
+        if n > 1 and getattr(e.oracle, "one_at_a_time", False):
+            raise SettingsError(f"oracle {type(e.oracle).__name__} answers in one episode at a time, not in {n}.")
         self.n = n
         self.index = np.zeros(n, dtype=np.int64)
         self.spent = np.zeros(n, dtype=np.int64)
+        self.filled, self.before = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         self.over = np.ones(n, dtype=np.bool_)
         self.quality = np.zeros(n)
         self.pool = self._zeros(e.pool, dtype=torch.int64)
         self.labelled = self._zeros(e.pool, dtype=torch.bool)
+        self.asked = self._zeros(e.pool, dtype=torch.bool)
+        self.draws = self._zeros(e.pool, e.oracle.draws, dtype=torch.float64)
         self.slots = self._zeros(e.n_labels, dtype=torch.int64)
         self.classes = self._zeros(e.n_labels, dtype=torch.int64)
         self.weight = self._zeros(e.n_labels)
@@ -88,7 +98,10 @@ class RunningEpisodes:
         if self.warm is not None:
             self.warm[at] = 0
         initial = torch.from_numpy(drawn.initial).to(e.device)
-        self._add(at, initial, torch.ones_like(initial, dtype=torch.bool), 0)
+        self._add(at, initial, e.y["pool"][self.pool[at].gather(1, initial)], 0)
+        self.asked[at], self.filled[which], self.before[which] = self.labelled[at], e.n_initial, 0
+        if e.oracle.draws:
+            self.draws[at] = e.draws(drawn.index)
         self._refresh(which, fresh=True)
 
     def _places(self, which: IntArray) -> Tensor:
@@ -113,22 +126,26 @@ class RunningEpisodes:
 
         Raises
         ------
-        SettingsError: if the shape is wrong or an index is not one of a candidate.
+        SettingsError: if the shape is wrong, an index is not one of a candidate, or the oracle cannot answer.
         """
         e, s = self.engine, self.engine.settings
         actions = check_actions(actions, (self.n, s.batch), e.m)
         running = np.flatnonzero(~self.over)
         at = self._places(running)
         chosen = torch.from_numpy(actions[running]).to(e.device)
-        left = s.budget - self.spent[running]
-        counted = torch.arange(s.batch, device=e.device)[None, :] < self._places(left)[:, None]
-        new = counted & self.mask[at].gather(1, chosen) & first_occurrences(chosen)
         slots = self.offered[at].gather(1, chosen)
-        for spent in np.unique(self.spent[running]):
-            group = self._places(np.flatnonzero(self.spent[running] == spent))
-            width = min(s.batch, s.budget - int(spent))
-            self._add(at[group], slots[group, :width], new[group, :width], e.n_initial + int(spent))
-        self.spent[running] += np.minimum(s.batch, left)
+        free = self.mask[at].gather(1, chosen) & first_occurrences(chosen)
+        draws, positions = self.draws[at[:, None], slots], self.pool[at].gather(1, slots)
+        counted, cost = paid(e.oracle, draws, free, self._places(s.budget - self.spent[running]))
+        asked, rows = counted & free, e.sampler.rows["pool"][positions.cpu().numpy()]
+        answers = answered(e.oracle, Questions(e.cohort, e.classes, rows, e.y["pool"][positions], asked, draws))
+        self.asked[at] = _marked(self.asked[at], slots, asked)
+        start, width = self.filled[running], counted.sum(dim=1).cpu().numpy()
+        for places in sorted(set(zip(start.tolist(), width.tolist(), strict=True))):
+            group = self._places(np.flatnonzero((start == places[0]) & (width == places[1])))
+            self._add(at[group], slots[group, : places[1]], answers[group, : places[1]], places[0])
+        self.spent[running] += cost.cpu().numpy()
+        self.filled[running], self.before[running] = start + width, start
         for i in running:
             self.actions[i].append(actions[i].tolist())
         before = self.quality.copy()
@@ -141,22 +158,20 @@ class RunningEpisodes:
             reward[running] = -1.0
             reached = self.quality[running] >= self._target
             self.over[running] = reached | (self.spent[running] >= s.budget)
-        rows = e.sampler.rows["pool"][self.pool[at].gather(1, slots).cpu().numpy()]
-        classes = e.y["pool"][self.pool[at].gather(1, slots)].cpu().numpy()
         ids, labels = (np.full((self.n, s.batch), -1, dtype=np.int64) for _ in range(2))
-        there = new.cpu().numpy()
-        ids[running], labels[running] = np.where(there, rows, -1), np.where(there, classes, -1)
+        ids[running], labels[running] = np.where(asked.cpu().numpy(), rows, -1), answers.cpu().numpy()
         return StepResult(reward, self.over.copy(), ids, labels)
 
-    def _add(self, at: Tensor, slots: Tensor, new: Tensor, start: int) -> None:
-        """Label ``slots`` ``(b, n)`` of the pools where ``new``, in the places from ``start`` on."""
-        e = self.engine
+    def _add(self, at: Tensor, slots: Tensor, answers: Tensor, start: int) -> None:
+        """Label ``slots`` ``(b, n)`` of the pools where there is an answer, in the places from ``start`` on."""
+        if not slots.shape[1]:
+            return
+        e, new = self.engine, answers != NO_ANSWER
         places = slice(start, start + slots.shape[1])
         positions = self.pool[at].gather(1, slots)
-        self.slots[at, places], self.classes[at, places] = slots, e.y["pool"][positions]
+        self.slots[at, places], self.classes[at, places] = slots, answers.clamp(min=0)
         self.weight[at, places] = new.float()
-        marked = self.labelled[at].int().scatter_add(1, slots, new.int())
-        self.labelled[at] = marked > 0
+        self.labelled[at] = _marked(self.labelled[at], slots, new)
         if (space := e.geometry) is None:  # distances come with the next model
             return
         b, n = slots.shape
@@ -172,11 +187,11 @@ class RunningEpisodes:
 
     def _refresh(self, which: IntArray, fresh: bool = False) -> None:
         """Train the classifiers of some episodes and take from them all that is needed until the next label."""
-        for spent in np.unique(self.spent[which]):
+        for filled in np.unique(self.filled[which]):
             # Only episodes with as many labels go together: sums of another length round otherwise.
-            group = which[self.spent[which] == spent]
+            group = which[self.filled[which] == filled]
             for some in self._together(group):
-                self._fit(some, self.engine.n_initial + int(spent), fresh)
+                self._fit(some, int(filled), fresh)
 
     def _together(self, which: IntArray) -> list[IntArray]:
         """Return which episodes are trained at once: all, or one at a time where each has a network and a copy of its
@@ -245,10 +260,9 @@ class RunningEpisodes:
         e = self.engine
         if e.m == e.pool:
             self.offered[at] = torch.arange(e.pool, device=e.device)
-            self.mask[at] = ~self.labelled[at]
+            self.mask[at] = ~self.asked[at]
             return
-        labelled = self.labelled[at].cpu().numpy()
-        for i, known in zip(which, labelled, strict=True):
+        for i, known in zip(which, self.asked[at].cpu().numpy(), strict=True):
             free = np.flatnonzero(~known)
             rng = stream(
                 e.settings.episode_seed, e.settings.split, "candidates", int(self.index[i]), len(self.actions[i])
@@ -329,14 +343,14 @@ class RunningEpisodes:
 
         Parameters
         ----------
-        candidates: int64 ``(B, T)``, indices of candidates that are not labelled; the episodes are equally far.
+        candidates: int64 ``(B, T)``, indices of candidates that are not labelled.
 
         Returns
         -------
-        float64 ``(B, T)``.
+        float64 ``(B, T)``; without meaning for episodes that are over.
         """
         e, tries = self.engine, candidates.shape[1]
-        places = e.n_initial + int(self.spent[0])
+        places = int(self.filled[~self.over].max(initial=e.n_initial))
         extra = self.offered.gather(1, torch.from_numpy(candidates).to(e.device)).reshape(-1, 1)
         pool = self.pool.repeat_interleave(tries, dim=0)
         slots = torch.cat([self.slots[:, :places].repeat_interleave(tries, dim=0), extra], dim=1)
@@ -376,3 +390,8 @@ class RunningEpisodes:
             nothing = [0] * self.engine.settings.batch
             self.label(np.array([nothing if idle[i] else done[step] for i, done in enumerate(saved["actions"])]))
             self.over = np.where(held, before, self.over)
+
+
+def _marked(marks: Tensor, slots: Tensor, new: Tensor) -> Tensor:
+    """Return bool ``(b, P)``: the marks, and True at ``slots`` ``(b, n)`` where ``new``."""
+    return marks.int().scatter_add(1, slots, new.int()) > 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from activelabel.data import Cohort, Standardizer, TaskBatch
 from activelabel.data.cohort import IntArray
+from activelabel.envs.rendering import FPS, MODES, VECTOR_MODES, Frame, Played, Renderer, Scene, SelectiveScenes
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
 from activelabel.envs.shared import (
     BatchedVectorEnv,
@@ -91,11 +92,17 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     labelled, ``positives`` among them, ``one_class`` whether a class was missing, and ``random_reward`` what K
     images chosen at random would have earned (one draw, fixed for each task).
 
+    ## Rendering
+    ``render_mode="rgb_array"``: a map of the pool by principal components (of the part ``split``, fitted once), before
+    the step and after it; then with what was chosen, these images where the cohort has any, and ``random_reward``
+    beside the reward. ``"human"`` shows the same in a window of matplotlib's backend; one without windows shows
+    nothing.
+
     ## Version History
     * v0: initial version.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
+    metadata: dict[str, Any] = {"render_modes": list(MODES), "render_fps": FPS}  # noqa: RUF012 (declared so by Gymnasium)
 
     def __init__(
         self,
@@ -103,13 +110,15 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         *,
         standardizer: Standardizer | None = None,
         device: str | torch.device = "auto",
-        render_mode: None = None,
+        render_mode: str | None = None,
         **settings: Any,
     ) -> None:
+        self._renderer, self.render_mode = Renderer("SelectiveLabel-v0", render_mode), render_mode
         self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
         observation_space, action_space = _spaces(self.engine)
         self.observation_space, self.action_space = observation_space, action_space  # type: ignore[assignment]
-        self.render_mode = render_mode
+        self._scenes = SelectiveScenes(self.engine)
+        self._played: Played | None = None
         self._tasks: TaskBatch | None = None
         self._over = False
 
@@ -123,7 +132,8 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         super().reset(seed=seed)
         chosen = (options or {}).get("task")
         self._tasks = self.engine.tasks([_draw(self.engine, self.np_random) if chosen is None else int(chosen)])
-        self._over = False
+        self._over, self._played = False, None
+        self._renderer.after_step(self._scene)
         return self._observe(), first(self.engine.task_info(self._tasks))
 
     def _observe(self) -> Observation:
@@ -142,8 +152,20 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         tasks = _begun(self._tasks)
         action = _check_actions(np.asarray(action)[None], (1, self.engine.settings.k))
         reward, info = self.engine.play(tasks, action)
-        self._over = True
+        self._over, self._played = True, (action.copy(), info, reward)
+        self._renderer.after_step(self._scene)
         return self._observe(), float(reward[0]), True, False, first(info)
+
+    def render(self) -> Frame | None:
+        """Return the task as a picture, uint8 ``(540, 960, 3)``; with ``render_mode="human"`` it is in a window."""
+        return self._renderer.single(self._scene)
+
+    def _scene(self) -> Scene:
+        return self._scenes.scene(_begun(self._tasks), 0, self._played)
+
+    def close(self) -> None:
+        """Close the window and free the figure of :meth:`render`."""
+        self._renderer.close()
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
         """Return the rewards ``(M,)`` of selections ``(M, K)`` of the current task, for any K; the episode goes on."""
@@ -162,6 +184,7 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         """Go on where :meth:`state_dict` was called; returns the observation of that moment."""
         self.np_random.bit_generator.state = state["rng"][0]
         self._tasks, self._over = self.engine.tasks(state["task"]), state["over"]
+        self._played = None
         return self._observe()
 
 
@@ -190,6 +213,7 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
     ----------
     num_envs: ``B``.
     cohort, standardizer, device, **settings: as for the single env.
+    render_mode: ``"rgb_array"`` or None.
     autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the
         next task, the last observation and info are in ``final_obs`` (views of the arrays that were returned
         before) and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets;
@@ -203,13 +227,16 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         *,
         standardizer: Standardizer | None = None,
         device: str | torch.device = "auto",
-        render_mode: None = None,
+        render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **settings: Any,
     ) -> None:
         check_num_envs(num_envs)
+        renderer = Renderer("SelectiveLabel-v0 (vector)", render_mode, VECTOR_MODES)
         self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
-        self._set_up(num_envs, _spaces(self.engine), autoreset_mode, render_mode)
+        self._set_up(num_envs, _spaces(self.engine), autoreset_mode, renderer)
+        self._scenes = SelectiveScenes(self.engine)
+        self._played: Played | None = None
         self._tasks: TaskBatch | None = None
         self._over = np.ones(num_envs, dtype=np.bool_)
 
@@ -268,7 +295,7 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         actions = _check_actions(np.asarray(actions), (self.num_envs, self.engine.settings.k))
         reward, arrays = self.engine.play(tasks, actions)
         info = masked(arrays, everyone)
-        self._over[:] = True
+        self._over[:], self._played = True, (actions.copy(), arrays, reward)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             # Labelling changes nothing that is observed: the final observation is the one that was acted on.
             final = np.empty(self.num_envs, dtype=object)
@@ -277,6 +304,9 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
             following = masked({**self.engine.task_info(_begun(self._tasks)), "final_obs": final}, everyone)
             info = {**following, "final_info": info, "_final_info": everyone.copy()}
         return self._observe(), reward, everyone, np.zeros(self.num_envs, dtype=np.bool_), info
+
+    def _scene(self, i: int) -> Scene:
+        return self._scenes.scene(_begun(self._tasks), i, self._played if self._over[i] else None)
 
     def score_selections(self, selections: IntArray) -> NDArray[np.float64]:
         """Return the rewards ``(B, M)`` of selections ``(B, M, K)`` of the current tasks, for any K; nothing ends."""
@@ -295,6 +325,6 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         SettingsError: if the state is of another number of environments.
         """
         self._rngs = restored_generators(state["rng"], self.num_envs)
-        self._over = np.asarray(state["over"], dtype=np.bool_)
+        self._over, self._played = np.asarray(state["over"], dtype=np.bool_), None
         self._tasks = self.engine.tasks(state["task"])
         return self._observe()

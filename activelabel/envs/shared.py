@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import IntArray
+from activelabel.envs.rendering import FPS, VECTOR_MODES, Frame, Renderer, Scene
 from activelabel.errors import SettingsError, unknown
 
 Observation = dict[str, NDArray[Any]]
@@ -39,7 +40,8 @@ class BatchedVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
     """What the vector environments are: B sub-environments, each with a generator of its own, played as one batch."""
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
-        "render_modes": [],
+        "render_modes": list(VECTOR_MODES),
+        "render_fps": FPS,
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
@@ -48,17 +50,31 @@ class BatchedVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
         num_envs: int,
         spaces: tuple[Space[Any], Space[Any]],
         autoreset_mode: AutoresetMode | str,
-        render_mode: None,
+        renderer: Renderer,
     ) -> None:
         """Set what Gymnasium asks for; ``spaces`` are the observation's and the action's of one sub-environment."""
         self.num_envs = num_envs
-        self.render_mode = render_mode
+        self._renderer, self.render_mode = renderer, renderer.mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = spaces
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._rngs: list[np.random.Generator] = []
+
+    def render(self) -> tuple[Frame, ...] | None:
+        """Return a frame of each sub-environment, uint8 ``(540, 960, 3)``; the figure is one and the same.
+
+        Where ``step`` resets what is over, the frames after it show the new episodes.
+        """
+        return self._renderer.each(self._scene, self.num_envs)
+
+    def _scene(self, i: int) -> Scene:
+        raise NotImplementedError
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the figure of :meth:`render`."""
+        self._renderer.close()
 
 
 def check_num_envs(num_envs: int) -> None:

@@ -26,7 +26,7 @@ class Curves:
 
     Parameters
     ----------
-    labels: int64 ``(T + 1,)``, labels spent, from 0 to the budget.
+    labels: int64 ``(T + 1,)``, labels spent, or what was spent on them, from 0 to the budget.
     accuracy: float64 ``(E, T + 1)``, the metric on the test set.
     reward: float64 ``(E, T + 1)``, the metric on D_R.
     """
@@ -81,7 +81,8 @@ def play_episodes(
     changes = _changes(engine, strategy)
     view = engine.sibling(**changes) if changes else engine
     judge = engine.sibling(reward="change", candidates=None) if set(changes) & set(PLAYS) else None
-    curves: list[list[tuple[int, float, float]]] = []
+    grid = np.unique([*range(0, engine.settings.budget, engine.settings.batch), engine.settings.budget])
+    curves = []
     for start in range(0, n_episodes, batch):
         index = np.arange(start, min(start + batch, n_episodes))
         episodes = _begin(view, index)
@@ -90,11 +91,21 @@ def play_episodes(
         slots = _play(episodes, strategy)
         if judge is not None:
             episodes = _label_again(_begin(judge, index), slots)
-        curves += episodes.curves
+        curves += [_on_grid(curve, grid) for curve in episodes.curves]
         if advance is not None:
             advance(len(index))
-    figures = np.array(curves, dtype=np.float64)
-    return Curves(figures[0, :, 0].astype(np.int64), figures[:, :, 2], figures[:, :, 1])
+    figures = np.stack(curves)
+    return Curves(grid, figures[:, :, 1], figures[:, :, 0])
+
+
+def _on_grid(curve: list[tuple[int, float, float]], grid: IntArray) -> NDArray[np.float64]:
+    """Return what an episode had reached when so much was spent: on D_R and on the test set, ``(T + 1, 2)``.
+
+    Where labels have costs, its steps end elsewhere, and it stays at what the last of them gave.
+    """
+    spent, *reached = np.array(curve, dtype=np.float64).T
+    found: NDArray[np.float64] = np.stack(reached, axis=1)[np.searchsorted(spent, grid, side="right") - 1]
+    return found
 
 
 def _changes(engine: ActiveLabelEngine, strategy: Strategy) -> dict[str, Any]:

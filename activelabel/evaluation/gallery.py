@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from activelabel.data import Cohort
-from activelabel.errors import DataError, SettingsError
+from activelabel.envs.drawing import Points, as_map, class_colour, principal_components, to_uint8
+from activelabel.errors import SettingsError
 from activelabel.evaluation.page import Element, Lines, Mosaic, Picture, Tile
 from activelabel.evaluation.selections import Selections, check_cohort
-
-Points = NDArray[np.float64]
 
 NUMBERED = 60
 """Choices that are numbered on a map, at most; more are marked without their numbers."""
@@ -77,30 +74,6 @@ def _check(cohort: Cohort, selections: Mapping[str, Selections], task: int) -> S
     return first
 
 
-def principal_components(points: NDArray[Any]) -> tuple[Points, tuple[float, float]]:
-    """Return the first two principal components of points, and their shares of the variance.
-
-    Of each component the largest coefficient is positive, so that nothing is left to chance.
-
-    Parameters
-    ----------
-    points: float ``(n, d)``, finite.
-
-    Returns
-    -------
-    float64 ``(n, 2)``, the second column 0 where there is but one component; and two shares, 0 to 1.
-    """
-    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
-    _, size, axes = np.linalg.svd(centred, full_matrices=False)
-    axes *= np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1))
-    variance, here = size**2, min(2, len(axes))
-    total = variance.sum()
-    shown, shares = np.zeros((len(points), 2)), np.zeros(2)
-    shown[:, :here] = centred @ axes[:here].T
-    shares[:here] = variance[:here] / total if total > 0 else 0.0
-    return shown, (float(shares[0]), float(shares[1]))
-
-
 # -- the map -------------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +92,7 @@ def _map(components: tuple[Points, tuple[float, float]], selections: Mapping[str
     first = next(iter(selections.values()))
     present = np.unique(first.pool_labels[task])
     handles = [
-        figure.gca().scatter([], [], s=36, color=_colour(label), label=first.classes[label]) for label in present
+        figure.gca().scatter([], [], s=36, color=class_colour(label), label=first.classes[label]) for label in present
     ]
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     for text in legend.get_texts():
@@ -135,8 +108,8 @@ def _panel(axis: Axes, places: Points, chosen: Selections, task: int) -> None:
     labels, picks = chosen.pool_labels[task], _picks(chosen, task)
     for label in np.unique(labels):
         x, y = places[labels == label].T
-        axis.scatter(x, y, s=9, color=_colour(label), alpha=0.4, linewidths=0)
-    rings = [_colour(labels[pick]) for pick in picks.values()]
+        axis.scatter(x, y, s=9, color=class_colour(label), alpha=0.4, linewidths=0)
+    rings = [class_colour(labels[pick]) for pick in picks.values()]
     if len(picks) > NUMBERED:
         x, y = places[list(picks.values())].T
         axis.scatter(x, y, s=30, facecolors="white", edgecolors=rings, linewidths=1.2)
@@ -145,14 +118,8 @@ def _panel(axis: Axes, places: Points, chosen: Selections, task: int) -> None:
             x, y = places[pick]
             axis.scatter(x, y, s=110, facecolors="white", edgecolors=[ring], linewidths=1.6, zorder=3)
             axis.text(x, y, str(order), fontsize=7, ha="center", va="center_baseline", zorder=3)
-    axis.set(xticks=[], yticks=[])
+    as_map(axis)
     axis.margins(0.06)
-    axis.spines[:].set_color("0.8")
-
-
-def _colour(label: int) -> Any:
-    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    return colours[label % len(colours)]
 
 
 def _picks(chosen: Selections, task: int) -> dict[int, int]:
@@ -186,28 +153,3 @@ def _patient(clinical: NDArray[np.float32]) -> list[str]:
     words = [] if age is None else [f"{age:.0f} years"]
     words += [] if female is None else ["female" if female else "male"]
     return words + ([] if frontal is None else ["frontal" if frontal else "not frontal"])
-
-
-def to_uint8(image: Any) -> NDArray[np.uint8]:
-    """Return an image as uint8 ``(H, W)`` or ``(H, W, 3)``, to be looked at.
-
-    Values of other dtypes are scaled: from 0 to 1 where they are floats in that range or booleans, else by their own
-    range; what is not finite becomes 0. Of four channels the first three are shown, of other than
-    1 or 3 the mean.
-
-    Raises
-    ------
-    DataError: if it is not ``(H, W)`` or ``(H, W, C)``, or empty.
-    """
-    pixels = np.asarray(image)
-    if pixels.ndim not in (2, 3) or not pixels.size:
-        raise DataError(f"an image of shape {pixels.shape}; expected (H, W) or (H, W, C).")
-    if pixels.dtype != np.uint8:
-        values = np.nan_to_num(pixels.astype(np.float64), posinf=0.0, neginf=0.0)
-        low, high = values.min(), values.max()
-        if pixels.dtype.kind in "bf" and low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
-        pixels = np.round((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-    if pixels.ndim == 3 and pixels.shape[2] != 3:
-        pixels = pixels[:, :, :3] if pixels.shape[2] == 4 else np.round(pixels.mean(axis=2)).astype(np.uint8)
-    return pixels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -32,6 +32,18 @@ _LEARNER = {
     },
 }
 """What each learner calls the settings that are its own."""
+_ORACLE = {
+    "perfect": {},
+    "noisy": {"oracle_rate": "rate", "oracle_confusion": "confusion"},
+    "abstaining": {"oracle_rate": "rate"},
+    "annotators": {
+        "oracle_errors": "errors",
+        "oracle_costs": "costs",
+        "oracle_abstain": "abstain",
+        "oracle_shares": "shares",
+    },
+}
+"""The same of each oracle that can answer in many episodes at once."""
 _AGENT = (*(name for name in DDQN_ARGUMENTS if name != "value_bias"), "device")
 """Of the command line; where values start is the agent's own affair."""
 
@@ -109,6 +121,20 @@ class ActiveRunSettings(RunSettings):
     """Side in pixels that finetune scales images to; by default they stay as they are."""
     download: bool = False
     """Let finetune fetch published weights that are not here."""
+    oracle: str = "perfect"
+    """Who labels, in training and in every evaluation: perfect, noisy, abstaining or annotators."""
+    oracle_rate: float | None = None
+    """Share of images that the noisy oracle gets wrong, or on which the abstaining one gives no answer."""
+    oracle_confusion: tuple[float, ...] | None = None
+    """Of the noisy oracle instead of a rate: how often an image of each class is given each class, row by row."""
+    oracle_errors: tuple[float, ...] | None = None
+    """Share of images that each of several annotators gets wrong."""
+    oracle_costs: tuple[int, ...] | None = None
+    """What a label of each annotator takes of the budget; by default 1."""
+    oracle_abstain: tuple[float, ...] | None = None
+    """Share of images on which each annotator gives no answer; by default 0."""
+    oracle_shares: tuple[float, ...] | None = None
+    """Shares of the images that are the work of each annotator; by default alike."""
     distance: str = "euclidean"
     """Euclidean or cosine."""
     space: str = "latent"
@@ -190,6 +216,10 @@ class ActiveRunSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.oracle not in _ORACLE:
+            raise SettingsError(
+                f"{unknown('oracle of a run', self.oracle, _ORACLE)} A person answers in one episode at a time only."
+            )
         ActiveLabelSettings.make(**self.env_arguments())
         self._at_least_one(("threads", "episodes", "envs", "val_every", "val_episodes", "test_episodes"))
         if not self.hidden or min(self.hidden) < 1:
@@ -204,13 +234,23 @@ class ActiveRunSettings(RunSettings):
     @property
     def learner_arguments(self) -> dict[str, Any]:
         """Arguments of the learner."""
-        # What is off or None is left to the learner.
-        given = {name: getattr(self, name) for own in _LEARNER.values() for name in own}
+        return self._own_arguments("learner", _LEARNER)
+
+    @property
+    def oracle_arguments(self) -> dict[str, Any]:
+        """Arguments of the oracle."""
+        return self._own_arguments("oracle", _ORACLE)
+
+    def _own_arguments(self, kind: str, names_of: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        """Return the arguments of what the setting ``kind`` names, as it calls them itself."""
+        # What is off or None is left to the learner or oracle.
+        given = {name: getattr(self, name) for own in names_of.values() for name in own}
         given = {name: value for name, value in given.items() if value is not None and value is not False}
-        names = _LEARNER.get(self.learner, {})
+        chosen = getattr(self, kind)
+        names = names_of.get(chosen, {})
         for name, value in given.items():
-            if names and name not in names:
-                raise SettingsError(f"{name}={value} does not go with the learner '{self.learner}'.")
+            if chosen in names_of and name not in names:
+                raise SettingsError(f"{name}={value} does not go with the {kind} '{chosen}'.")
         return {names[name]: value for name, value in given.items() if name in names}
 
     @property
