@@ -26,7 +26,7 @@ def write_image(path: Path, seed: int = 0, mode: str = "L", size: tuple[int, int
     channels = len(Image.new(mode, (1, 1)).getbands())
     shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(pixels, mode if channels == 4 else None).save(path)
+    Image.frombytes(mode, size, pixels.tobytes()).save(path)
     return path
 
 

@@ -359,7 +359,7 @@ def test_a_study_that_is_killed_ends_like_one_that_is_not(small: Path, whole: by
     assert not (tmp_path / "results.csv").exists()
     assert finished(tmp_path)
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    assert len(finished(tmp_path)) == 5
+    assert len(finished(tmp_path)) == 11
     assert (tmp_path / "results.csv").read_bytes() == whole
     assert [bool(s["ended"]) for s in sessions(tmp_path)] == [False, True]
 
