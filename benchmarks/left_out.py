@@ -23,6 +23,7 @@ import torch
 import tyro
 from joblib import Parallel, delayed
 
+from activelabel.agents import Reinforce
 from activelabel.cli import run_command
 from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation import SelectiveRun
@@ -104,8 +105,8 @@ def gains(settings: SelectiveRunSettings) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         run = SelectiveRun(Path(folder), settings, progress=False)
         run.train()
-        last = type(run.model()).load(Path(folder) / "checkpoint.zip", device="cpu")
-        clustering = run.references()["kmedoids"]
+        last = Reinforce.load(Path(folder) / "checkpoint.zip", device="cpu")
+        clustering = run.references["kmedoids"]
     return [value - clustering for _, value in last.notes["history"]]
 
 

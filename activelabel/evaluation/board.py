@@ -31,6 +31,7 @@ from torch.utils.tensorboard import SummaryWriter
 from activelabel.data import Cohort
 from activelabel.data.cohort import FloatArray
 from activelabel.data.images import Pixels, fit
+from activelabel.envs.drawing import to_uint8
 from activelabel.evaluation.selections import Selections
 from activelabel.settings import RunSettings
 
@@ -153,17 +154,12 @@ def _mosaic(images: Any, selections: Selections) -> Pixels:
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 11)
     for place, order in enumerate(map(int, new)):
         x, y = place % columns * TILE, place // columns * (TILE + _TEXT)
-        canvas.paste(Image.fromarray(_tile(images[int(selections.rows[0, order])], TILE)), (x, y))
+        canvas.paste(Image.fromarray(fit(to_uint8(images[int(selections.rows[0, order])]), TILE)), (x, y))
         text = f"{order + 1} {selections.classes[selections.labels[0, order]]}"
         while font.getlength(text) > TILE - 4:
             text = text[:-1]
         draw.text((x + 2, y + TILE), text, fill="black", font=font)
     return np.asarray(canvas)
-
-
-def _tile(image: Any, size: int) -> Pixels:
-    image = np.asarray(image)
-    return fit(image if image.ndim == 2 or image.shape[2] in (1, 3) else image[:, :, 0], size)
 
 
 def _write_projector(folder: Path, cohort: Cohort, selections: Selections) -> None:
@@ -192,7 +188,7 @@ def _write_projector(folder: Path, cohort: Cohort, selections: Selections) -> No
         size = min(_SPRITE, _LARGEST_SPRITE // side)
         sprite = Image.new("RGB", (side * size, side * size))
         for place, row in enumerate(map(int, rows)):
-            tile = Image.fromarray(_tile(cohort.images[row], size))
+            tile = Image.fromarray(fit(to_uint8(cohort.images[row]), size))
             sprite.paste(tile, (place % side * size, place // side * size))
         sprite.save(folder / "sprite.png")
         pool.sprite.image_path = "sprite.png"

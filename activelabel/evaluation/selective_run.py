@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
@@ -85,11 +86,12 @@ class SelectiveRun(Run):
         s = self.settings
 
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
-            return MetaValidation(self.val, s.val_tasks, s.val_every, self.references(), best, checkpoint, bar)
+            return MetaValidation(self.val, s.val_tasks, s.val_every, self.references, best, checkpoint, bar)
 
         steps = s.updates * s.batch_size
         self._learn(name, s, self.train_env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))
 
+    @cached_property
     def references(self) -> dict[str, float]:
         """Return what random choice and K-Medoids reach on the validation tasks."""
         k, n = self.settings.k, self.settings.val_tasks
