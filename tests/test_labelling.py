@@ -278,6 +278,14 @@ def test_a_project_keeps_its_images_and_backbone(truth: Labels, capsys: pytest.C
     assert sorted(name for batch in given() for name in batch) == sorted(NAMES)
 
 
+@pytest.mark.parametrize("slip", ["empty", "none"])
+def test_a_folder_without_images_is_not_remembered(truth: Labels, slip: str) -> None:
+    Path("empty").mkdir()
+    assert main(["select", "--images", slip, "--out", "to_label.csv", *BACKBONE]) == 2
+    assert main(select()) == 0
+    assert len(given()) == 1
+
+
 def test_patients_stay_together(truth: Labels, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree("images")
     truth |= write_images(Path("images"), [f"p{i // 3}_{i}.png" for i in range(15)])

@@ -79,7 +79,6 @@ def select(
         chooser.check(settings.backbone, backbone.dim)
         if chooser.needs_labels:
             _check_labels(project, chooser)
-        project.keep(settings)
         pool = _pool(project, settings, backbone, progress)
         return _next(project, settings, pool, chooser, out, _about(pool, folder))
 
@@ -114,7 +113,6 @@ def update(
     """
     chooser = make_chooser(settings, len(project.batches()) + 1, device)
     chooser.check(settings.backbone, backbone.dim)
-    project.keep(settings)
     reading = read_labels(labels, project.paths(), settings)
     added = project.add(reading.statements)
     project.keep_images({}, reading.patients)
@@ -147,7 +145,9 @@ def _pool(project: Project, settings: ProjectSettings, backbone: Backbone, progr
     pool = read_pool(
         Path(settings.images), backbone, project.folder, project.paths(), project.answers().labels, progress
     )
-    project.keep_images(pool.paths, pool.patients(settings.patient))
+    patients = pool.patients(settings.patient)
+    project.keep(settings)  # not before: a folder without images is a slip, which no project has to remember
+    project.keep_images(pool.paths, patients)
     if pool.unreadable:
         write_text(project.folder / UNREADABLE, "".join(f"{line}\n" for line in pool.unreadable))
     return pool
