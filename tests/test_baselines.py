@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from activelabel.baselines import BASELINES, Baseline, KMedoids
-from activelabel.baselines.kmedoids import import_sklearn_extra
+from activelabel.baselines.kmedoids import SAMPLES, import_sklearn_extra, total_distance
 from activelabel.errors import SettingsError
+from activelabel.seeding import stream
 
 every = pytest.mark.parametrize("name", BASELINES)
 N, D, B = 15, 3, 4
@@ -187,6 +188,31 @@ def test_clusters_that_lie_apart_get_a_medoid_each() -> None:
     for seed in range(5):
         chosen = KMedoids(4, seed=seed).predict({"pool": pool, "clinical": np.zeros((40, 3), np.float32)})[0]
         assert sorted(chosen % 4) == [0, 1, 2, 3]
+
+
+def test_a_large_pool_is_clustered_by_the_best_of_several_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activelabel.baselines.kmedoids.SAMPLED", 60)
+    observation = observe(3, None, 500)
+    distances = cdist(observation["pool"], observation["pool"])
+    exact = KMedoids(5).predict(observation)[0]
+    found = KMedoids(5, limit=499).predict(observation)[0]
+    assert len(set(found.tolist())) == 5
+    np.testing.assert_array_equal(found, KMedoids(5, limit=499).predict(observation)[0])
+    np.testing.assert_array_equal(exact, KMedoids(5, limit=500).predict(observation)[0])
+    assert loss(distances, exact) < loss(distances, found) <= 1.1 * loss(distances, exact)
+    # The best of the samples by the loss on all images, which is what total_distance says.
+    samples = []
+    for turn in range(SAMPLES):
+        rows = np.sort(stream(0, "kmedoids", "sample", turn).choice(500, 60, replace=False))
+        part = {name: array[rows] for name, array in observation.items()}
+        samples.append(loss(distances, rows[KMedoids(5).predict(part)[0]]))
+    assert loss(distances, found) == pytest.approx(min(samples))
+    assert min(samples) < max(samples)
+    assert total_distance(observation["pool"], found, chunk=7) == pytest.approx(loss(distances, found), rel=1e-5)
+
+
+def test_all_of_a_large_pool_can_be_chosen() -> None:
+    assert sorted(KMedoids(30, limit=10).predict(observe(0, None, 30))[0].tolist()) == list(range(30))
 
 
 def test_an_unknown_backend_is_named_with_the_closest_match() -> None:

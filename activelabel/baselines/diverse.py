@@ -159,18 +159,21 @@ MAX_CLUSTERS = 500
 NEIGHBOURS = 20
 SMALL = 5
 _EXACT = 50
-_BATCH = 5000
+_MANY = 5000
+_STARTS = 5
+_ITERATIONS = 10
 
 
 class TypiClust(PoolBaseline):
     """Chooses the most typical image of clusters in which little is labelled (Hacohen et al. 2022, TPC_RP).
 
     Labelled images and candidates are clustered by k-means into as many clusters as there will be labels, at most 500.
-    More than 50 clusters of more than 5000 images are found in mini-batches of 5000, as in the released code. From the
-    cluster with the fewest labelled images, the largest among those, the candidate is chosen whose mean distance to
-    its 20 nearest neighbours (half the cluster if it has fewer than 40) is smallest; then from the next cluster. As in
-    the released code, neighbours are looked for among the images that are not labelled. There, clusters of five
-    images or fewer are left out; here they come last, because small pools may have no others.
+    More than 50 clusters of more than 5000 images, which the released code finds in mini-batches of 5000, are found by
+    ten of k-means' iterations in single precision that start from k-means++ on five images a cluster. From the cluster
+    with the fewest labelled images, the largest among those, the candidate is chosen whose mean distance to its 20
+    nearest neighbours (half the cluster if it has fewer than 40) is smallest; then from the next cluster. As in the
+    released code, neighbours are looked for among the images that are not labelled. There, clusters of five images or
+    fewer are left out; here they come last, because small pools may have no others.
     """
 
     name = "typiclust"
@@ -207,7 +210,7 @@ def typical(candidates: FloatingArray, labelled: FloatingArray, n: int, seed: in
     """
     if not len(candidates):
         return np.zeros(0, dtype=np.int64)
-    x = np.concatenate([candidates, labelled]).astype(np.float64)  # scikit-learn is slower with float32
+    x = np.concatenate([candidates, labelled])
     cluster = clusters(x, min(len(labelled) + n, MAX_CLUSTERS, len(x)), seed)
     sizes = np.bincount(cluster)
     counts = np.bincount(cluster[len(candidates) :], minlength=len(sizes))
@@ -218,23 +221,27 @@ def typical(candidates: FloatingArray, labelled: FloatingArray, n: int, seed: in
         for number in order:
             members = np.flatnonzero(left == number)
             if len(members) and len(chosen) < n:
-                chosen.append(int(members[typicality(x[members]).argmax()]))
+                chosen.append(int(members[typicality(x[members].astype(np.float64)).argmax()]))
                 left[chosen[-1]] = -1
     return np.array(chosen, dtype=np.int64)
 
 
 def clusters(x: FloatingArray, k: int, seed: int) -> IntArray:
-    """Return the cluster of each image, ``(n,)``, from k-means with ``k`` clusters; identical images may leave some
-    empty."""
-    from sklearn.cluster import KMeans, MiniBatchKMeans
+    """Return the cluster of each image, ``(n,)``, from k-means with ``k`` clusters as :class:`TypiClust` says;
+    identical images may leave some empty."""
+    from sklearn.cluster import KMeans, kmeans_plusplus
     from sklearn.exceptions import ConvergenceWarning
 
-    if k > _EXACT and len(x) > _BATCH:
-        model = MiniBatchKMeans(k, batch_size=_BATCH, n_init=1, random_state=seed)
+    if k > _EXACT and len(x) > _MANY:
+        rng = np.random.RandomState(seed)  # scikit-learn takes no other
+        rows = rng.choice(len(x), min(_STARTS * k, len(x)), replace=False)
+        start = kmeans_plusplus(x[rows].astype(np.float64), k, random_state=rng)[0].astype(np.float32)
+        model, x = KMeans(k, init=start, n_init=1, max_iter=_ITERATIONS), x.astype(np.float32, copy=False)
     else:
-        model = KMeans(k, n_init=1, random_state=seed)
+        # scikit-learn is slower with float32 while few images make it start in all of them.
+        model, x = KMeans(k, n_init=1, random_state=seed), x.astype(np.float64, copy=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different images than clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different images than clusters, or not settled
         found: IntArray = model.fit_predict(x)
     return found
 
