@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from activelabel import plugins
 from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
 from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
 from activelabel.agents.mlp import MLPPolicy
 from activelabel.agents.policies import BiLSTMPolicy
+from activelabel.agents.protocol import Agent, AgentClass
 from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
 from activelabel.agents.reinforce import SELECTORS, Reinforce
+from activelabel.agents.saved import SavedAgent
+from activelabel.agents.set_encoder import SetDQNPolicy, SetExtractor, SetPolicy
+from activelabel.errors import SettingsError
 
 AGENTS: dict[str, type[Reinforce] | type[DDQN]] = {"reinforce": Reinforce, "ddqn": DDQN, "lal-rl": LalRl}
 """Every agent by the name that the command line knows it by."""
+
+
+def find_agent(name: str) -> Any:
+    """Return the class of an agent: one of :data:`AGENTS`, or somebody else's, an
+    :class:`~activelabel.agents.protocol.AgentClass`.
+
+    Parameters
+    ----------
+    name: one of :data:`AGENTS`, or a class path or the name of an entry point (:mod:`activelabel.plugins`).
+
+    Raises
+    ------
+    SettingsError: if the name is unknown (with the closest match), or of something that is no agent.
+    """
+    found = plugins.find("agent", name, AGENTS)
+    methods = ("learn", "predict", "save", "load") if isinstance(found, type) else ("load",)
+    missing = [method for method in methods if not callable(getattr(found, method, None))]
+    if missing:
+        raise SettingsError(f"agent '{name}' has no {', '.join(missing)}; see activelabel.agents.protocol.")
+    return found
+
+
+def extends_ours(agent: Any) -> bool:
+    """Say whether an agent's class is one of ours or extends it, so that its training can be resumed exactly."""
+    return isinstance(agent, type) and issubclass(agent, SavedAgent)
+
 
 __all__ = [
     "AGENTS",
     "DDQN",
     "LAL_RL_ENV",
     "SELECTORS",
+    "Agent",
+    "AgentClass",
     "AnchoredPolicy",
     "BiLSTMPolicy",
     "LalRl",
@@ -26,5 +61,10 @@ __all__ = [
     "MLPPolicy",
     "QPolicy",
     "Reinforce",
+    "SetDQNPolicy",
+    "SetExtractor",
+    "SetPolicy",
     "StepSchedule",
+    "extends_ours",
+    "find_agent",
 ]

@@ -11,6 +11,14 @@ from activelabel.envs.predictors import PREDICTORS, auroc
 from activelabel.envs.running import RunningEpisodes
 from activelabel.envs.selective import SelectiveLabelEnv, SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import Outcome, SelectiveLabelEngine, SelectiveLabelSettings
+from activelabel.envs.wrappers import (
+    FlattenCandidates,
+    OneAtATime,
+    ScoresToTopK,
+    VectorFlattenCandidates,
+    VectorOneAtATime,
+    VectorScoresToTopK,
+)
 
 __all__ = [
     "IMAGE_LEARNERS",
@@ -24,18 +32,24 @@ __all__ = [
     "ActiveLabelSettings",
     "ActiveLabelVectorEnv",
     "FineTune",
+    "FlattenCandidates",
     "ImageModel",
     "Learner",
     "Model",
+    "OneAtATime",
     "Oracle",
     "Outcome",
     "Perfect",
     "Questions",
     "RunningEpisodes",
+    "ScoresToTopK",
     "SelectiveLabelEngine",
     "SelectiveLabelEnv",
     "SelectiveLabelSettings",
     "SelectiveLabelVectorEnv",
     "SklearnLearner",
+    "VectorFlattenCandidates",
+    "VectorOneAtATime",
+    "VectorScoresToTopK",
     "auroc",
 ]

@@ -8,12 +8,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import MultiDiscrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from activelabel.data.cohort import IntArray
+from activelabel.envs.wrappers import vector_attribute
 from activelabel.errors import SettingsError
 
 
@@ -87,17 +89,24 @@ class GymnasiumVecEnv(VecEnv):
         self.venv.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of the vector env, once for each index."""
-        return [getattr(self.venv.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
+        """Return an attribute of the vector env, the outermost wrapper's that has it, once for each index."""
+        return [vector_attribute(self.venv, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the vector env as a whole."""
         setattr(self.venv.unwrapped, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method of the vector env once; its result stands once for each index."""
-        result = getattr(self.venv.unwrapped, method_name)(*args, **kwargs)
-        return [result] * len(list(self._get_indices(indices)))
+        """Call a method of the vector env, the outermost wrapper's that has it; its result stands once for each index.
+
+        Of ``action_masks`` each index gets its own row, with N labels a step N times, as MaskablePPO wants it.
+        """
+        result = vector_attribute(self.venv, method_name)(*args, **kwargs)
+        wanted = list(self._get_indices(indices))
+        if method_name == "action_masks":
+            slots = len(self.action_space.nvec) if isinstance(self.action_space, MultiDiscrete) else 1
+            return [np.tile(result[i], slots) for i in wanted]
+        return [result] * len(wanted)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
