@@ -254,9 +254,8 @@ class AnchoredPolicy(SelectorPolicy):
 
     Parameters
     ----------
-    inputs: what the network sees of an image; the first of them is what is clustered.
-    hidden: units of each of the two hidden layers.
-    *arguments, **named: the rest is :class:`~activelabel.agents.policies.SelectorPolicy`'s.
+    *arguments, **named: of :class:`~activelabel.agents.policies.SelectorPolicy`; the first of ``inputs`` is what is
+        clustered.
     anchor: what the score loses for each median distance between image and medoid, at least 0.
     clusters_share: share of the K images that are bound to a cluster, above 0, at most 1.
 

@@ -32,7 +32,7 @@ class GreedyOracle(ScoreBaseline):
         self.episodes: RunningEpisodes | None = None
 
     def attach(self, episodes: RunningEpisodes) -> None:
-        """Set the episodes that :meth:`predict` will be asked about: ``env.unwrapped.episodes``."""
+        """Set the episodes that ``predict`` will be asked about: ``env.unwrapped.episodes``."""
         self.episodes = episodes
 
     def score(self, observation: Observation) -> NDArray[np.float64]:

@@ -81,7 +81,7 @@ def holm(p: ArrayLike) -> FloatArray:
 def wilcoxon_holm(scores: Mapping[str, ArrayLike]) -> list[PairTest]:
     """Test all pairs of strategies on the same tasks.
 
-    :func:`scipy.stats.wilcoxon` with its defaults: tasks without a difference are left out. Two strategies that are
+    ``scipy.stats.wilcoxon`` with its defaults: tasks without a difference are left out. Two strategies that are
     equal on every task have p = 1. The test is about the middle of the differences, not about their mean; where the
     two point in opposite directions, ``difference`` is the mean all the same.
 

@@ -80,7 +80,8 @@ class Selections:
 
 
 def collect(engine: SelectiveLabelEngine, strategy: Strategy, k: int, n_tasks: int) -> Selections:
-    """Return what a strategy chooses on tasks ``0 .. n_tasks - 1`` of an engine, as in :func:`~.protocol.play`.
+    """Return what a strategy chooses on tasks ``0 .. n_tasks - 1`` of an engine, as in
+    :func:`~activelabel.evaluation.protocol.play`.
 
     Raises
     ------
