@@ -16,7 +16,6 @@ from activelabel.data.networks import (
     digest,
     drawn,
     last_linear,
-    load_object,
     published_weights,
     read_weights,
     replace_layer,
@@ -206,7 +205,3 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path: Path, damage: str) -> No
         torch.save({**state, "5.weight": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match=r"w\.pt"):
         build_network(f"{HERE}small", weights=path)
-
-
-def test_load_object_names_what_it_loads() -> None:
-    assert load_object(f"{HERE}small") is small

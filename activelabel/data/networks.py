@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
+import io
 import pickle
 import re
 import warnings
@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from activelabel import plugins
 from activelabel.errors import CheckpointError, SettingsError, unknown
+from activelabel.reading import DAMAGED, check_unpacked, first_line
 from activelabel.seeding import torch_stream
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,8 +40,8 @@ def build_network(
 
     Parameters
     ----------
-    name: a classifier of torchvision, such as ``"resnet50"``, or ``"module:function"``, which is called without
-        arguments and returns an ``nn.Module``.
+    name: a classifier of torchvision, such as ``"resnet50"``, or one of your own, which is called without arguments and
+        returns an ``nn.Module``: ``"module:function"``, or the name of an entry point (:mod:`activelabel.plugins`).
     weights: ``"published"`` (torchvision's newest; for a function of the user's what it returns), ``"random"``, or a
         file of a state dict. Where the file is of another number of classes its last layer is left out.
     n_out: outputs of a new last linear layer in place of the present one; None leaves it.
@@ -56,10 +58,10 @@ def build_network(
     """
     if stem not in STEMS:
         raise SettingsError(unknown("stem", stem, STEMS))
-    if ":" in name:
+    if is_own(name):
         if stem != "imagenet" or width != 64:
             raise SettingsError(f"stem and width are of torchvision's ResNets; '{name}' is a function of your own.")
-        function = load_object(name)
+        function = plugins.load("backbone", name)
         try:
             network = drawn(function, seed, name, "weights")
         except TypeError as error:
@@ -77,10 +79,21 @@ def build_network(
     return network
 
 
-def _torchvision(name: str, weights: str | Path, seed: int, stem: str, width: int) -> nn.Module:
+def is_own(name: str) -> bool:
+    """Say whether a name is that of a user's function, not of a classifier of torchvision."""
+    return ":" in name or (name in plugins.names("backbone") and name not in _classifiers())
+
+
+def _classifiers() -> list[str]:
     from torchvision import models  # late: it is slow to import, and only image networks need it
 
-    known = models.list_models(module=models)
+    return models.list_models(module=models)  # type: ignore[no-any-return]
+
+
+def _torchvision(name: str, weights: str | Path, seed: int, stem: str, width: int) -> nn.Module:
+    from torchvision import models
+
+    known = [*_classifiers(), *plugins.names("backbone")]
     if name not in known:
         raise SettingsError(f"{unknown('network', name, known)} Or give 'module:function' of your own.")
     if (stem != "imagenet" or width != 64) and not (name.startswith("resnet") and weights != "published"):
@@ -151,25 +164,6 @@ def replace_layer(network: nn.Module, name: str, layer: nn.Module) -> None:
 def _replace_last(network: nn.Module, n_out: int, seed: int) -> None:
     name, layer = last_linear(network)
     replace_layer(network, name, drawn(lambda: nn.Linear(layer.in_features, n_out), seed, "last layer", n_out))
-
-
-def load_object(path: str) -> Any:
-    """Return what ``"module:name"`` names.
-
-    Raises
-    ------
-    SettingsError: if the module cannot be imported or has no such callable.
-    """
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise SettingsError(f"'{path}': {error}. Give module:function, with the module on PYTHONPATH.") from None
-    except AttributeError:
-        raise SettingsError(f"'{path}': the module '{module}' has no '{name}'.") from None
-    if not callable(found):
-        raise SettingsError(f"'{path}' is no function.")
-    return found
 
 
 def weights_url(name: str) -> str:
@@ -245,6 +239,10 @@ def safe_load(path: str | Path) -> Any:
     try:
         with Path(path).open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles, which are refused
+            if zipfile.is_zipfile(stream):
+                with zipfile.ZipFile(stream) as archive:
+                    check_unpacked(archive, stream.seek(0, io.SEEK_END))
+            stream.seek(0)
             return torch.load(stream, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise CheckpointError(f"{path}: no such file of weights.") from None
@@ -253,8 +251,8 @@ def safe_load(path: str | Path) -> Any:
             f"{path}: refused: it holds more than tensors and plain values, or is no file of torch.save. Reading it "
             "could run code; save a state dict instead."
         ) from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except DAMAGED as error:
+        reason = first_line(error)
         raise CheckpointError(f"{path}: not a readable file of weights ({reason}). Is it complete?") from None
 
 

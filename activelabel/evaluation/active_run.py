@@ -10,15 +10,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from activelabel.agents import DDQN, LAL_RL_ENV, LalRl
+from activelabel.agents import DDQN, LAL_RL_ENV, LalRl, extends_ours, find_agent
 from activelabel.baselines import make_pool_baseline
 from activelabel.data import Cohort
+from activelabel.data.catalog import CATALOG
+from activelabel.data.own import is_own
 from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
 from activelabel.errors import SettingsError
 from activelabel.evaluation.active_report import AREA, ActiveReport, build_active_report
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views
 from activelabel.evaluation.episodes import Curves, area, play_episodes
+from activelabel.evaluation.plugged import PluggedAgent, PluggedEpisodeValidation, check_choices
 from activelabel.evaluation.protocol import Strategy
 from activelabel.evaluation.report import Report, title
 from activelabel.evaluation.run import Run, best_model
@@ -92,12 +95,25 @@ class ActiveRun(Run):
     def _train(self, name: str, s: ActiveRunSettings, engine: ActiveLabelEngine) -> None:
         episodes = s.rounds * s.envs
 
+        agent = find_agent(s.agent)
+
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> EpisodeValidation:
             own = self.settings.val_episodes
-            return EpisodeValidation(self.val, own, s.steps, s.val_every, self._on_validation(), best, checkpoint, bar)
+            given = (self.val, own, s.steps, s.val_every, self._on_validation(), best, checkpoint, bar)
+            return (
+                EpisodeValidation(*given) if extends_ours(agent) else PluggedEpisodeValidation(s.envs * s.steps, *given)
+            )
 
+        if observes := tuple(getattr(agent, "observes", ())):
+            engine = engine.sibling(observe=observes)
         env = ActiveLabelVectorEnv(s.envs, engine=engine)
         self._learn(name, s, env, s.agent_arguments(), episodes * s.steps, watch, (episodes, "episode"))
+
+    def _try(self, agent: PluggedAgent) -> None:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        for engine in (self.val, self.test):
+            where = f"the pools of {engine.pool} images of the part '{engine.settings.split}'"
+            check_choices(agent, where, lambda engine=engine: play_episodes(engine, agent, 2))  # type: ignore[misc]
 
     def _on_validation(self) -> dict[str, float]:
         """Return the area under the curves of the references on the validation episodes."""
@@ -110,7 +126,7 @@ class ActiveRun(Run):
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def model(self) -> DDQN:
+    def model(self) -> DDQN | PluggedAgent:
         """Return the best model.
 
         Raises
@@ -118,7 +134,7 @@ class ActiveRun(Run):
         CheckpointError: if there is none yet, or the file is damaged.
         """
         model = best_model(self.folder, self.settings, self.settings.device)
-        assert isinstance(model, DDQN)
+        assert isinstance(model, DDQN | PluggedAgent)
         return model
 
     def evaluate(
@@ -146,8 +162,8 @@ class ActiveRun(Run):
         Parameters
         ----------
         budget, batch: labels in an episode and a step; by default the settings'.
-        against: names out of :data:`~activelabel.settings.POOL_STRATEGIES` or of scikit-activeml; ``"lal-rl"`` is
-            trained on first use.
+        against: names out of :data:`~activelabel.settings.POOL_STRATEGIES`, of scikit-activeml or of your own;
+            ``"lal-rl"`` is trained on first use.
         n_episodes: how many.
         also: directories of other runs, whose agents label here as they are.
 
@@ -228,7 +244,8 @@ class ActiveRun(Run):
             settings = read_config(folder / "config.yaml")
             if not isinstance(settings, ActiveRunSettings):
                 raise SettingsError(f"{folder}: a run of {settings.env}; its agent cannot play {self.settings.env}.")
-            name = f"{title(settings.agent)} of {Path(settings.data).stem}"
+            data = settings.data if is_own(settings.data, CATALOG) else Path(settings.data).stem
+            name = f"{title(settings.agent)} of {data}"
             name = name if name not in found else f"{name} ({folder.name})"
             found[name] = best_model(folder, settings, self.settings.device)
         return found

@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from activelabel.agents import AGENTS
+from activelabel.agents import extends_ours, find_agent
 from activelabel.data import Cohort
 from activelabel.errors import CheckpointError
 from activelabel.evaluation.audit import Audit
 from activelabel.evaluation.board import Views, training_logger
+from activelabel.evaluation.plugged import OfAnyAgent, PluggedAgent, learn_plugged, read_notes
 from activelabel.evaluation.report import Report
 from activelabel.evaluation.validation import Validation
 from activelabel.files import write_text
@@ -33,8 +34,8 @@ class Run(ABC):
     """A directory with ``config.yaml``, TensorBoard events, models and results.
 
     ``model.zip`` is the model that was best on validation, ``checkpoint.zip`` the last state, ``versions.yaml`` what
-    it was made with. Make one with :func:`~activelabel.evaluation.create_run`, open it with
-    :func:`~activelabel.evaluation.open_run`.
+    it was made with; beside the model of an agent of somebody else's there is ``model.json``. Make one with
+    :func:`~activelabel.evaluation.create_run`, open it with :func:`~activelabel.evaluation.open_run`.
 
     Parameters
     ----------
@@ -46,6 +47,7 @@ class Run(ABC):
     Raises
     ------
     DataError: if the data set cannot be read or has too few images in any part.
+    SettingsError: if the agent is somebody else's and cannot be imported.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Run(ABC):
         self.folder = folder
         self.settings = settings
         self.progress = progress
+        self.agent = find_agent(settings.agent)
+        """The class of the agent, or what makes it; imported now, so that a fault ends the run before anything else."""
         self.cohort = settings.cohort() if cohort is None else cohort
 
     @abstractmethod
@@ -124,7 +128,10 @@ class Run(ABC):
         """
         own = name == "model"
         last = self.folder / ("checkpoint.zip" if own else f"{name}-checkpoint.zip")
-        agent = AGENTS[settings.agent]
+        agent = find_agent(settings.agent)
+        if not extends_ours(agent):
+            self._learn_plugged(env, total, watch, shown)
+            return
         if last.exists():
             model: Any = agent.load(last, env=env, device=settings.device, force_reset=False)
         else:
@@ -141,6 +148,30 @@ class Run(ABC):
         finally:
             logger.close()
 
+    def _learn_plugged(self, env: Any, total: int, watch: Watch, shown: tuple[int, str]) -> None:
+        """Train the run's own agent, which is somebody else's, unless that is done. It cannot be resumed."""
+        best, last = self.folder / "model.zip", self.folder / "checkpoint.zip"
+        if read_notes(best).get("finished", False):
+            return
+        what = "training from the start" if last.exists() else "training"
+        logger = training_logger(self.folder, 0)
+        try:
+            with tqdm(total=shown[0], unit=shown[1], desc=what, disable=not self.progress, dynamic_ncols=True) as bar:
+                validation = watch(best, last, bar)
+                assert isinstance(validation, OfAnyAgent)
+                learn_plugged(self.settings, env, total, validation, logger, self._try)
+        finally:
+            logger.close()
+
+    @abstractmethod
+    def _try(self, agent: PluggedAgent) -> None:
+        """Let an agent of somebody else's choose once wherever it will be judged.
+
+        Raises
+        ------
+        SettingsError: if it does not choose as it should.
+        """
+
 
 def best_model(folder: Path, settings: RunSettings, device: str) -> Any:
     """Return the best model of a run.
@@ -148,11 +179,13 @@ def best_model(folder: Path, settings: RunSettings, device: str) -> Any:
     Raises
     ------
     CheckpointError: if there is none yet, or the file is damaged.
+    SettingsError: if the agent is somebody else's and cannot be imported. Its file is read by its own code.
     """
     path = folder / "model.zip"
     if not path.exists():
         raise CheckpointError(f"{path}: this run has no model yet; finish it with: python train.py --resume {folder}")
-    return AGENTS[settings.agent].load(path, device=device)
+    agent = find_agent(settings.agent)
+    return agent.load(path, device=device) if extends_ours(agent) else PluggedAgent.load(path, settings, device)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from activelabel.data.catalog import absolute
 from activelabel.evaluation.active_run import ActiveRun
 from activelabel.evaluation.run import Run
 from activelabel.evaluation.selective_run import SelectiveRun
+from activelabel.plugins import file_name
 from activelabel.settings import RunSettings, read_config
 
 RUNS: dict[str, type[Run]] = {"SelectiveLabel-v0": SelectiveRun, "ActiveLabel-v0": ActiveRun}
@@ -18,7 +19,7 @@ RUNS: dict[str, type[Run]] = {"SelectiveLabel-v0": SelectiveRun, "ActiveLabel-v0
 
 def create_run(settings: RunSettings, root: Path = Path("runs"), progress: bool = True) -> Run:
     """Make the directory ``{env}__{agent}__{seed}__{time}`` of a new run, unless settings and data do not fit."""
-    name = f"{settings.env}__{settings.agent}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{settings.env}__{file_name(settings.agent)}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     settings = replace(settings, data=absolute(settings.data))  # the run can then be opened from any directory
     run = RUNS[settings.env](root / name, settings, progress)
     run.folder = _claimed(root, name)

@@ -8,21 +8,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from activelabel.agents import Reinforce
-from activelabel.baselines import BASELINES
+from activelabel.agents import Reinforce, extends_ours
+from activelabel.baselines import BASELINES, make_baseline
 from activelabel.data import Cohort
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.selective_engine import check_k
-from activelabel.errors import SettingsError, unknown
+from activelabel.errors import SettingsError
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views
+from activelabel.evaluation.plugged import PluggedAgent, PluggedMetaValidation, check_choices
 from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.report import Report
 from activelabel.evaluation.run import Run, best_model
 from activelabel.evaluation.selections import collect
 from activelabel.evaluation.selective_report import SelectiveReport, build_report
 from activelabel.evaluation.validation import MetaValidation
-from activelabel.settings import STRATEGIES, SelectiveRunSettings
+from activelabel.settings import SelectiveRunSettings
+from activelabel.settings.selective import check_strategies
 
 
 class SelectiveRun(Run):
@@ -47,10 +49,11 @@ class SelectiveRun(Run):
     ) -> None:
         super().__init__(folder, settings, progress, cohort)
         best = folder / "model.zip"
+        ours = extends_ours(self.agent)
         self.train_env = SelectiveLabelVectorEnv(
             settings.batch_size,
             self.cohort,
-            standardizer=Reinforce.load(best).standardizer if best.exists() else None,
+            standardizer=self.agent.load(best).standardizer if ours and best.exists() else None,
             device=settings.device,
             **settings.env_arguments(),
         )
@@ -62,6 +65,8 @@ class SelectiveRun(Run):
         self.test = {"seen": engine.sibling(split="test", **seen)}
         if settings.held_out:
             self.test["held-out"] = engine.sibling(split="test", conditions=settings.held_out, held_out=())
+        for name in settings.against:
+            self._baseline(name, settings.k)
 
     def describe(self) -> str:
         """See :class:`~activelabel.evaluation.run.Run`."""
@@ -86,10 +91,22 @@ class SelectiveRun(Run):
         s = self.settings
 
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
-            return MetaValidation(self.val, s.val_tasks, s.val_every, self.references, best, checkpoint, bar)
+            given = (self.val, s.val_tasks, s.val_every, self.references, best, checkpoint, bar)
+            if extends_ours(self.agent):
+                return MetaValidation(*given)
+            return PluggedMetaValidation(s.batch_size, *given)
 
         steps = s.updates * s.batch_size
         self._learn(name, s, self.train_env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))
+
+    def _try(self, agent: PluggedAgent) -> None:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        ks = sorted({agent.k, *self.settings.eval_k})
+        for engine in (self.val, *self.test.values()):
+            s = engine.settings
+            where = f"the pools of {s.pool} images of the part '{s.split}', K = {', '.join(map(str, ks))}"
+            asked = ks if s.split == "test" else [agent.k]
+            check_choices(agent, where, lambda engine=engine, asked=asked: play(engine, agent, asked, 2))  # type: ignore[misc]
 
     @cached_property
     def references(self) -> dict[str, float]:
@@ -101,7 +118,7 @@ class SelectiveRun(Run):
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def model(self) -> Reinforce:
+    def model(self) -> Reinforce | PluggedAgent:
         """Return the best model.
 
         Raises
@@ -109,7 +126,7 @@ class SelectiveRun(Run):
         CheckpointError: if there is none yet, or the file is damaged.
         """
         model = best_model(self.folder, self.settings, self.settings.device)
-        assert isinstance(model, Reinforce)
+        assert isinstance(model, Reinforce | PluggedAgent)
         return model
 
     def evaluate(
@@ -120,7 +137,8 @@ class SelectiveRun(Run):
         Parameters
         ----------
         ks: numbers of images to label; by default the settings'.
-        against: names out of :data:`~activelabel.settings.STRATEGIES`; ``"clinical"`` is trained on first use.
+        against: names out of :data:`~activelabel.settings.STRATEGIES` or of your own; ``"clinical"`` is trained on
+            first use.
         n_tasks: tasks for seen and for held-out conditions each.
 
         Raises
@@ -172,15 +190,17 @@ class SelectiveRun(Run):
         return "" if k == self.settings.k else f"_k{k}"
 
     def _strategies(self, against: Sequence[str]) -> dict[str, Strategy]:
-        for name in against:
-            if name not in STRATEGIES:
-                raise SettingsError(unknown("strategy", name, STRATEGIES))
+        check_strategies(against, self.settings.plugged)
         model = self.model()
         strategies: dict[str, Strategy] = {}
         for name in dict.fromkeys(against):
-            strategies[name] = self._clinical() if name == "clinical" else BASELINES[name](model.k, self.settings.seed)
+            baseline = self._baseline(name, model.k)
+            strategies[name] = self._clinical() if baseline is None else baseline
         strategies[self.settings.agent] = model
         return strategies
+
+    def _baseline(self, name: str, k: int) -> Strategy | None:
+        return None if name == "clinical" else make_baseline(name, k, self.settings.seed)
 
     def _clinical(self) -> Reinforce:
         self._train("clinical", ("clinical",))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import yaml
 
+from activelabel.agents import AGENTS
 from activelabel.errors import SettingsError, unknown
+from activelabel.reading import naming, read_yaml
 from activelabel.settings.active import ActiveRunSettings
 from activelabel.settings.base import RunSettings
 from activelabel.settings.selective import SelectiveRunSettings
@@ -29,8 +33,18 @@ def _settings_of(env: str) -> type[RunSettings]:
     return SETTINGS[env]
 
 
+@lru_cache
+def _shipped(file: str) -> dict[str, dict[str, dict[str, Any]]]:
+    text = importlib.resources.files("activelabel").joinpath("hyperparams", f"{file}.yml").read_text("utf-8")
+    found: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
+    return found
+
+
 def presets(agent: str, env: str) -> dict[str, dict[str, Any]]:
     """Return the presets of an agent for an environment, by name.
+
+    An agent of the user's own has those of the environment's first agent, without that one's own settings: the same
+    tasks on the same data.
 
     Raises
     ------
@@ -41,9 +55,9 @@ def presets(agent: str, env: str) -> dict[str, dict[str, Any]]:
         if agent in other.agents and agent not in settings.agents:
             raise SettingsError(f"agent '{agent}' does not play {env}; give it --env {name}.")
     settings.check_agent(agent)
-    text = importlib.resources.files("activelabel").joinpath("hyperparams", f"{agent}.yml").read_text("utf-8")
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text)[env]
-    return found
+    file = agent if agent in AGENTS else settings.agents[0]
+    found: dict[str, dict[str, Any]] = copy.deepcopy(_shipped(file)[env])
+    return found if agent == file else {name: settings.shared(values) for name, values in found.items()}
 
 
 @overload
@@ -97,10 +111,11 @@ def read_config(path: Path) -> RunSettings:
     SettingsError: if the file is missing or not one.
     """
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        _, values = read_yaml(path)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file; is {path.parent} the directory of a run?") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from None
     env = values.get("env", ENVS[0]) if isinstance(values, dict) else ENVS[0]
-    return _settings_of(str(env)).from_mapping(values, str(path))
+    try:
+        return _settings_of(str(env)).from_mapping(values, str(path))
+    except SettingsError as error:
+        raise SettingsError(naming(path, error)) from None

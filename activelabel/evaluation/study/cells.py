@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -26,10 +26,12 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from activelabel.agents import DDQN
-from activelabel.baselines import BASELINES, make_pool_baseline
+from activelabel import plugins
+from activelabel.agents import AGENTS, DDQN
+from activelabel.baselines import BASELINES, POOL_BASELINES, make_baseline, make_pool_baseline
+from activelabel.baselines.activeml import PREFIX
 from activelabel.data import Cohort
-from activelabel.envs import ActiveLabelEngine
+from activelabel.envs import IMAGE_LEARNERS, LEARNERS, ActiveLabelEngine
 from activelabel.errors import DuplicateImagesWarning
 from activelabel.evaluation.active_run import ActiveRun
 from activelabel.evaluation.episodes import play_episodes
@@ -97,11 +99,12 @@ class TrainCell(Cell):
         """See :class:`Cell`."""
         settings = asdict(self.settings)
         del settings["data"]  # where the file lies is no matter; the digest says what is in it
-        return {"kind": "train", "data": self.data.digest, "settings": settings}
+        code = _code(self.settings, ("agent", self.settings.agent, AGENTS))
+        return {"kind": "train", "data": self.data.digest, "settings": settings, **code}
 
     def folder(self, out: Path) -> Path:
         """Return the directory of the run."""
-        return out / "runs" / f"{self.settings.agent}-{self.settings.seed}-{self.key}"
+        return out / "runs" / f"{plugins.file_name(self.settings.agent)}-{self.settings.seed}-{self.key}"
 
     def path(self, out: Path) -> Path:
         """See :class:`Cell`."""
@@ -145,9 +148,16 @@ class EvaluateCell(Cell):
         """See :class:`Cell`."""
         judge = {**asdict(self.judge), **self.judge.env_arguments()}
         # What an agent is trained with is in its own key.
-        own = {"data", "agent", "preset", "against", *self.judge.agent_arguments(), "lr_factor", "lr_start"} - {
-            "device"
-        }
+        own = {
+            "data",
+            "agent",
+            "agent_options",
+            "preset",
+            "against",
+            *self.judge.agent_arguments(),
+            "lr_factor",
+            "lr_start",
+        } - {"device"}
         return {
             "kind": "evaluate",
             "data": self.data.digest,
@@ -157,6 +167,7 @@ class EvaluateCell(Cell):
             "conditions": self.conditions,
             "budget": asdict(self.budget),
             "n": self.n,
+            **_code(self.judge, ("baseline", self.strategy, {*BASELINES, *POOL_BASELINES, ""})),
         }
 
     def path(self, out: Path) -> Path:
@@ -186,7 +197,7 @@ class EvaluateCell(Cell):
         budget = self.budget
         if self.model is None:
             if budget.k is not None:
-                return BASELINES[self.strategy](budget.k, seed)
+                return make_baseline(self.strategy, budget.k, seed)
             assert budget.batch is not None
             return make_pool_baseline(self.strategy, budget.batch, seed)
         model: Strategy = best_model(self.model.folder(out), self.model.settings, self.judge.device)
@@ -198,6 +209,17 @@ class EvaluateCell(Cell):
     def episodes(self, run: ActiveRun) -> ActiveLabelEngine:
         """Return the engine of the test episodes."""
         return run.test.sibling(budget=self.budget.labels, batch=self.budget.batch)
+
+
+def _code(settings: RunSettings, strategy: tuple[str, str, Collection[str]]) -> dict[str, Any]:
+    """Return what tells the files of plug-ins apart: a result is of the code that it was computed with."""
+    used = [strategy, ("learner", str(getattr(settings, "learner", "softmax")), {*LEARNERS, *IMAGE_LEARNERS})]
+    found = [
+        plugins.identity(kind, name)
+        for kind, name, own in used
+        if name not in own and not (kind == "baseline" and name.startswith(PREFIX))
+    ]
+    return {"plugins": found} if found else {}
 
 
 def run_cell(cell: Cell, out: Path, study: int) -> None:

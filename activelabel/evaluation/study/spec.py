@@ -26,7 +26,9 @@
 A grid is a full product. Preset and settings of a data set make the test tasks, which are the same for every strategy.
 An agent without a preset of its own is trained with them too; one with a preset takes from them what the data are and
 how large tasks are, and its own settings come last. A file is looked for beside the study file, in the current folder,
-and in the folder of all data sets (``ACTIVELABEL_DATA``). ``images`` is a data set with the images of the same rows,
+and in the folder of all data sets (``ACTIVELABEL_DATA``). Data sets, strategies and agents can be a user's own
+(:mod:`activelabel.plugins`): ``package.module:Name``, or the name of an entry point; what an agent is made with is
+``settings: {agent_options: {...}}``. ``images`` is a data set with the images of the same rows,
 for the report alone. What is kept of choices is of the first budget and the first seed.
 """
 
@@ -36,8 +38,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from activelabel.agents import AGENTS
 from activelabel.errors import ActiveLabelError
 from activelabel.settings import ActiveRunSettings, RunSettings, SelectiveRunSettings, preset
+from activelabel.settings.oracle import ORACLE
 
 SELECTIVE, ACTIVE = SelectiveRunSettings.env, ActiveRunSettings.env
 
@@ -49,8 +53,8 @@ FIXED = {
 """Settings that make the test tasks or the latent space: no strategy has its own."""
 
 TAKEN = {
-    SELECTIVE: ("k", "pool", "query", "positive_fraction", "uncertain", "val_pool", "val_tasks", "device"),
-    ACTIVE: ("budget", "pool", "initial", "state_images", "metric", "val_episodes", "threads", "device"),
+    SELECTIVE: ("k", "pool", "query", "positive_fraction", "uncertain", "val_pool", "val_tasks", "device", *ORACLE),
+    ACTIVE: ("budget", "pool", "initial", "state_images", "metric", "val_episodes", "threads", "device", *ORACLE),
 }
 """Settings that an agent with a preset of its own takes from the data set's, unless it gives them itself."""
 
@@ -136,6 +140,8 @@ class Grid:
         assert entry.agent is not None
         base = data.settings
         start = asdict(base) | {"agent": entry.agent}
+        if entry.agent not in AGENTS:
+            start = base.shared(start)
         if entry.preset is not None:
             taken = {name: start[name] for name in (*FIXED[self.env], *TAKEN[self.env])}
             start = asdict(preset(entry.preset, entry.agent, self.env, base.data)) | taken
