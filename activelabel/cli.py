@@ -36,9 +36,9 @@ def run_command(command: Callable[[], None]) -> int:
             command()
         except ActiveLabelError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            return 1 if isinstance(error, OSError) else 2
         except OSError as error:  # a full disk, a folder that is not ours
-            print(f"error: {error}. What was written before stays.", file=sys.stderr)
+            print(f"error: {error}. What was written before stays: mend this, then go on.", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)

@@ -10,9 +10,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 4000
+
 
 class ActiveLabelError(ValueError):
-    """Base of all errors that bad input causes."""
+    """Base of all errors that bad input causes.
+
+    A message quotes what was read, which can be as long as a file; it is cut at 4000 characters.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message if len(message) <= _LONGEST else f"{message[:_LONGEST]} ... ({len(message)} characters)"
+        )
 
 
 class DataError(ActiveLabelError):
@@ -25,6 +35,10 @@ class SettingsError(ActiveLabelError):
 
 class CheckpointError(ActiveLabelError):
     """A model file that is missing, truncated, foreign, or of another kind of agent."""
+
+
+class WriteError(ActiveLabelError, OSError):
+    """A file that the system refuses to write: a full disk, a folder without permission. The old one is whole."""
 
 
 class DuplicateImagesWarning(UserWarning):

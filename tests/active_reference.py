@@ -80,6 +80,28 @@ def pick(draw: float, shares: list[float]) -> int:
     return [i for i in range(len(shares)) if draw * total < sum(shares[: i + 1])][0]  # noqa: RUF015
 
 
+def ask(oracle: Any, given: dict[str, Any], draws: list[float], truth: int, n_classes: int) -> tuple[int, int]:
+    """What a label of an oracle costs, and what it is, -1 where there is no answer."""
+    if oracle == "perfect":
+        return 1, truth
+    errors = given.get("errors", [given.get("confusion", given.get("rate"))])
+    costs, abstain, shares = (given.get(name) for name in ("costs", "abstain", "shares"))
+    if oracle == "abstaining":
+        errors, abstain = [0.0], [given["rate"]]
+    which, silent, wrong, other = draws
+    who = pick(which, shares or [1] * len(errors))
+    cost, error = costs[who] if costs else 1, errors[who]
+    if abstain and silent < abstain[who]:
+        return cost, -1
+    if isinstance(error, float):
+        given_to = [1 - error if c == truth else 1.0 for c in range(n_classes)]
+    else:
+        given_to = error[truth]
+    if wrong >= 1 - given_to[truth]:
+        return cost, truth
+    return cost, pick(other, [0 if c == truth else share for c, share in enumerate(given_to)])
+
+
 def listed(value: Any) -> Any:
     """Arrays of objects, as the infos of vector envs have them, as lists, so that NumPy's assertions compare them."""
     if isinstance(value, dict):
@@ -133,25 +155,7 @@ class SlowEpisode:
 
     def ask(self, row: int) -> tuple[int, int]:
         """What the label of an image costs, and what it is, -1 where there is no answer."""
-        given = self.s.oracle_arguments
-        if self.s.oracle == "perfect":
-            return 1, self.label(row)
-        errors = given.get("errors", [given.get("confusion", given.get("rate"))])
-        costs, abstain, shares = (given.get(name) for name in ("costs", "abstain", "shares"))
-        if self.s.oracle == "abstaining":
-            errors, abstain = [0.0], [given["rate"]]
-        which, silent, wrong, other = self.draws[row]
-        who = pick(which, shares or [1] * len(errors))
-        cost, truth, error = costs[who] if costs else 1, self.label(row), errors[who]
-        if abstain and silent < abstain[who]:
-            return cost, -1
-        if isinstance(error, float):
-            given_to = [1 - error if c == truth else 1.0 for c in range(len(self.columns))]
-        else:
-            given_to = error[truth]
-        if wrong >= 1 - given_to[truth]:
-            return cost, truth
-        return cost, pick(other, [0 if c == truth else share for c, share in enumerate(given_to)])
+        return ask(self.s.oracle, self.s.oracle_arguments, self.draws[row], self.label(row), len(self.columns))
 
     def fit(
         self, rows: list[int], start: tuple[Array, Array] | None, answers: list[int] | None = None
@@ -235,6 +239,7 @@ class SlowEpisode:
             "nearest": to_labelled.min(),
             "density": 1 / (1 + to_others[:10].mean()),
             "balance": sum(q * self.answers.count(c) / len(self.answers) for c, q in enumerate(p)),
+            "cost": self.ask(row)[0] / np.mean([self.ask(other)[0] for other in self.pool]),
         }
 
     def state(self) -> list[float]:

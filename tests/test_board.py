@@ -311,6 +311,8 @@ def test_hparams_hold_the_settings_and_the_outcome(trained: Path) -> None:
             assert hparams[name].bool_value == value
         elif isinstance(value, list):
             assert hparams[name].string_value == " ".join(map(str, value))
+        elif isinstance(value, dict):
+            assert json.loads(hparams[name].string_value) == value
         else:
             assert value in (hparams[name].number_value, hparams[name].string_value)
     # TensorBoard would show of every run what the first that wrote an experiment says.

@@ -128,6 +128,7 @@ def test_commands_are_valid(page: Path, parse: Callable[[Command], None], capsys
         pytest.skip(f"all but these were parsed: {', '.join(skipped)}")
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import of package:RuntimeWarning")
 def test_commands_that_are_not_valid_fail(parse: Callable[[Command], None]) -> None:
     for words in ("train.py --updatez 3", "evaluate.py RUN --taks 3", "-m activelabel select --out a.csv"):
         with pytest.raises(pytest.fail.Exception, match="exit status 2"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -152,7 +153,7 @@ def test_what_cannot_be_read_and_what_is_there_twice(truth: Labels, capsys: pyte
     assert main(select(k=50)) == 0
     told = capsys.readouterr().out
     assert "16 images; 2 files hold the same as another and count once" in told
-    assert "3 files cannot be used and are left out" in told
+    assert "3 files or folders cannot be used and are left out" in told
     listed = Path("to_label.project", UNREADABLE).read_text()
     assert [word in listed for word in ("broken.png", "cut.png", "\\udcff.png")] == [True] * 3
     assert "only 16 images are left" in told
@@ -163,6 +164,26 @@ def test_what_cannot_be_read_and_what_is_there_twice(truth: Labels, capsys: pyte
     project = Project(Path("to_label.project"))
     assert project.answers().labels == {row["key"]: "dark" for row in rows if row["image"] == "a b.png"}
     project.close()
+
+
+def test_a_folder_that_may_not_be_read_is_told(
+    truth: Labels, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, locked = os.scandir, "sub"
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root, who runs tests in containers, may read every folder
+    assert main(select(k=50)) == 0
+    told = capsys.readouterr().out
+    assert "14 images\n1 files or folders cannot be used and are left out" in told
+    assert "images/sub: a folder that may not be read (Permission denied)" in told
+    locked = "images"
+    assert main(select(out="other.csv")) == 2
+    assert "images: no images in it that can be read" in capsys.readouterr().err
 
 
 def test_images_come_and_go(truth: Labels, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,6 +266,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         (select(strategy="oracle"), "unknown strategy 'oracle'"),
         (select("--model", "run"), "not both"),
         (select(k=0), "at least 1"),
+        (select("--classes", "dark,light"), "one class, 'dark,light', leaves nothing to choose"),
         (select("--patient", "p(\\d"), "no regular expression"),
         (select("--patient", "p(\\d+)"), "finds no patient"),
         (select(out="mine.csv"), "mine.csv exists"),

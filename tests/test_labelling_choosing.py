@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from labelling_play import BACKBONE, fill_in, rows_of, write_images
+from plugin_play import HERE
 
 from activelabel.__main__ import main
 from activelabel.agents import DDQN, Reinforce
@@ -53,7 +54,7 @@ def euclidean(view: View, a: Any, b: Any) -> float:
     return float(np.linalg.norm(space[a] - space[b]))
 
 
-@pytest.mark.parametrize("name", [*STRATEGIES, "skactiveml:CoreSet"])
+@pytest.mark.parametrize("name", [*STRATEGIES, "skactiveml:CoreSet", f"{HERE}MyMargin"])
 def test_every_strategy_chooses_different_images_and_says_why(view: View, name: str) -> None:
     if name.startswith("skactiveml"):
         pytest.importorskip("skactiveml", reason="the extra 'baselines' is not installed")
@@ -79,7 +80,8 @@ def test_clusters_and_distances_are_what_the_reasons_say(view: View) -> None:
     nearest = [min(medoids, key=lambda m: euclidean(view, row, m)) for row in view.candidates]
     for row, score, why in chosen:
         assert score == nearest.count(row)
-        assert why == f"the centre of a cluster of {nearest.count(row)} similar images"
+        many = f"the centre of a cluster of {nearest.count(row)} similar images"
+        assert why == (many if score > 1 else "unlike the others: stands for itself alone")
     before = view.labelled.tolist()
     for row, score, _ in make_chooser(settings(strategy="k-center"), 1).choose(view, K):
         assert score == pytest.approx(min(euclidean(view, row, other) for other in before), abs=1e-5)

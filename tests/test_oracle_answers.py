@@ -129,7 +129,7 @@ def test_a_person_answers_in_a_file(tmp_path: Path, blobs: Cohort) -> None:
 
 
 def test_a_person_answers_in_one_episode_at_a_time(make_active_vec: Make) -> None:
-    with pytest.raises(SettingsError, match="Human answers in one episode at a time, not in 3"):
+    with pytest.raises(SettingsError, match="Human answers in one episode or task at a time, not in 3"):
         make_active_vec(oracle="human")
     with pytest.raises(SettingsError, match="one episode at a time only"):
         ActiveRunSettings(oracle="human")

@@ -101,7 +101,7 @@ def test_a_step_takes_few_numbers_and_not_a_pool() -> None:
     kept = sum(column[0].numel() for column in replay.columns.values() if column.dtype == torch.float32)
     assert kept == 2 * S + (N + K) * F + 1
     assert sum(column[0].numel() for column in replay.columns.values()) == kept + N + K + 1
-    assert all(column.shape[0] == 1000 for column in replay.columns.values())
+    assert all(column.shape[0] == 3 for column in replay.columns.values())  # room for 1000 only when they are there
 
 
 def test_steps_with_more_or_fewer_next_candidates_go_together() -> None:

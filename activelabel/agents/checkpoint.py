@@ -1,7 +1,7 @@
 """Model files: a zip of ``header.json`` and ``tensors.pt``, written atomically and read without unpickling anything.
 
 Stable-Baselines3 pickles spaces, schedules and classes into its zips; reading one runs code from the file. Here the
-header is JSON and the tensors are read with ``weights_only=True``, so that a model from a stranger is safe to open.
+header is JSON and the tensors are read by :mod:`activelabel.reading`, so that a model from a stranger is safe to open.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 
 from activelabel.errors import CheckpointError
 from activelabel.files import atomic_path
+from activelabel.reading import DAMAGED, check_unpacked, first_line, load_tensors
 
 FORMAT = "activelabel-model"
 VERSION = 1
@@ -65,12 +64,20 @@ def read_model(path: str | os.PathLike[str], agent: str | None = None) -> tuple[
         raise CheckpointError(f"{path}: no such model file.")
     try:
         with zipfile.ZipFile(path) as archive:
+            check_unpacked(archive, path.stat().st_size)
             names = set(archive.namelist())
             if "header.json" not in names or "tensors.pt" not in names:
+                hint = (
+                    " It is a file of Stable-Baselines3's own save, with pickled objects: reading them could run code. "
+                    "Where you trust it, load it with the class that saved it."
+                    if {"data", "pytorch_variables.pth"} <= names
+                    else ""
+                )
                 raise CheckpointError(
-                    f"{path}: not an ActiveLabel model (it holds {', '.join(sorted(names)) or 'nothing'})."
+                    f"{path}: not an ActiveLabel model (it holds {', '.join(sorted(names)) or 'nothing'}).{hint}"
                 )
             header = json.loads(archive.read("header.json"))
+            json.dumps(header, ensure_ascii=False).encode()  # text that cannot be printed is found here
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: not an ActiveLabel model.")
             if header.get("version") != VERSION:
@@ -79,19 +86,11 @@ def read_model(path: str | os.PathLike[str], agent: str | None = None) -> tuple[
                 )
             if agent is not None and header.get("agent") != agent:
                 raise CheckpointError(f"{path}: a model of {header.get('agent')}, not of {agent}.")
-            tensors = torch.load(io.BytesIO(archive.read("tensors.pt")), map_location="cpu", weights_only=True)
+            tensors = load_tensors(io.BytesIO(archive.read("tensors.pt")))
+            if not isinstance(tensors, dict):
+                raise CheckpointError(f"{path}: not an ActiveLabel model: its tensors have no names.")
     except CheckpointError:
         raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: damaged or not a model file ({reason}).") from None
+    except DAMAGED as error:
+        raise CheckpointError(f"{path}: damaged or not a model file ({first_line(error)}).") from None
     return header, tensors

@@ -10,14 +10,22 @@ import numpy as np
 import torch
 
 from activelabel.agents.arguments import DDQN_ARGUMENTS, StepSchedule, check_ddqn_arguments
-from activelabel.agents.saving import check_saveable
+from activelabel.agents.saving import (
+    COUNTERS,
+    check_header,
+    check_saveable,
+    check_types,
+    checked_shape,
+    restore_counters,
+)
 from activelabel.envs.sb3 import env_state
 from activelabel.errors import SettingsError, unknown
+from activelabel.reading import load_optimizer, load_state
 
 if TYPE_CHECKING:
     from activelabel.agents.ddqn import DDQN
 
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
+_GENERATORS = ("explore", "replay", "predict")
 
 
 def header(model: DDQN) -> dict[str, Any]:
@@ -38,7 +46,7 @@ def header(model: DDQN) -> dict[str, Any]:
         "observation": {"state": model.policy.n_state, "features": model.policy.n_features},
         "batch": model.n,
         "env_settings": model.env_settings,
-        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "counters": {name: getattr(model, name) for name in COUNTERS},
         "returns": model.returns,
         "running_returns": model._running_returns.tolist(),
         "env": None if model.env is None or model._last_obs is None else env_state(model.env),
@@ -48,7 +56,7 @@ def header(model: DDQN) -> dict[str, Any]:
 
 def tensors(model: DDQN, replay: bool) -> dict[str, Any]:
     """Return weights, optimiser and generators, and the replay buffer where it is wanted."""
-    generators = {name: getattr(model, f"_{name}_rng").get_state() for name in ("explore", "replay", "predict")}
+    generators = {name: getattr(model, f"_{name}_rng").get_state() for name in _GENERATORS}
     return {
         "policy": model.policy.state_dict(),
         "optimizer": model.policy.optimizer.state_dict(),
@@ -59,7 +67,10 @@ def tensors(model: DDQN, replay: bool) -> dict[str, Any]:
 
 def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], device: torch.device | str) -> DDQN:
     """Make the model of a header and its tensors; see :meth:`DDQN.load` for the rest."""
+    check_header(header)
+    check_types(header, {"env_settings": dict, "returns": list, "running_returns": list, "batch": int})
     settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"])}
+    check_types(settings, {"seed": int})
     model = cls(
         policy=header["policy"],
         env=None,
@@ -69,10 +80,11 @@ def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], de
         **settings,
     )
     seen, n = header["observation"], header["batch"]
+    (states,), (n, features) = checked_shape([seen["state"]]), checked_shape([n, seen["features"]])
     model.observation_space = gym.spaces.Dict(
         {
-            "state": gym.spaces.Box(0, 1, (seen["state"],), np.float32),
-            "candidates": gym.spaces.Box(0, 1, (n, seen["features"]), np.float32),
+            "state": gym.spaces.Box(0, 1, (states,), np.float32),
+            "candidates": gym.spaces.Box(0, 1, (n, features), np.float32),
             "action_mask": gym.spaces.MultiBinary(n),
         }
     )
@@ -81,14 +93,13 @@ def restore(cls: type[DDQN], header: dict[str, Any], tensors: dict[str, Any], de
     model._setup_lr_schedule()
     model.set_random_seed(model.seed)
     model._build_policy()
-    model.policy.load_state_dict(tensors["policy"])
-    model.policy.optimizer.load_state_dict(tensors["optimizer"])
+    load_state(model.policy, tensors["policy"])
+    load_optimizer(model.policy.optimizer, tensors["optimizer"])
     if tensors["replay"] is not None:
         model.replay.load_state_dict(tensors["replay"], model.device)
-    for name in _COUNTERS:
-        setattr(model, name, header["counters"][name])
-    for name, state in tensors["generators"].items():
-        getattr(model, f"_{name}_rng").set_state(state)
+    restore_counters(model, header)
+    for name in _GENERATORS:
+        getattr(model, f"_{name}_rng").set_state(tensors["generators"][name])
     lists = {name: tuple(v) if isinstance(v, list) else v for name, v in header["env_settings"].items()}
     model.env_settings, model.returns, model.notes = lists, header["returns"], header["notes"]
     model._running_returns = np.array(header["running_returns"], dtype=np.float64)

@@ -56,7 +56,7 @@ class Replay:
         self.next = 0
         self.largest = self.FIRST_ERROR
         self.columns: dict[str, Tensor] = {}
-        self.errors = torch.zeros(size, dtype=torch.float64)
+        self.errors = torch.zeros(0, dtype=torch.float64)
 
     def __len__(self) -> int:
         return self.kept
@@ -67,7 +67,8 @@ class Replay:
         if not self.columns:
             for name in _FIELDS:
                 value: Tensor = getattr(steps, name)
-                self.columns[name] = value.new_zeros(self.size, *value.shape[1:])
+                self.columns[name] = value.new_zeros(0, *value.shape[1:])
+        self._reserve(min(self.size, self.next + n))
         places = torch.arange(self.next, self.next + n) % self.size
         for name in self.columns:
             value, column = self._fitted(name, getattr(steps, name))
@@ -75,6 +76,13 @@ class Replay:
         self.errors[places] = self.largest
         self.next = (self.next + n) % self.size
         self.kept = min(self.kept + n, self.size)
+
+    def _reserve(self, steps: int) -> None:
+        """Make room for so many steps: as the buffer fills, so that one of a large ``size`` takes no memory before."""
+        if steps > len(self.errors):
+            room = min(self.size, max(steps, 2 * len(self.errors)))
+            self.errors = _longer(self.errors, room)
+            self.columns = {name: _longer(column, room) for name, column in self.columns.items()}
 
     def _fitted(self, name: str, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return a value and its column, both as wide as the wider of them: pools may differ in size."""
@@ -117,12 +125,27 @@ class Replay:
             raise TypeError("a replay buffer is saved as errors, columns, and where the next step goes")
         if not isinstance(largest, float):
             raise TypeError("the largest error must be a number")
-        self.kept, self.next, self.largest = len(errors), following, largest
-        self.errors[: self.kept] = errors
-        self.columns = {}
+        kept = len(errors)
+        if (
+            errors.ndim != 1
+            or kept > self.size
+            or (kept < self.size and following != kept)
+            or not 0 <= following <= kept
+        ):
+            raise ValueError(f"a replay buffer of {tuple(errors.shape)} steps, the next at {following} of {self.size}")
+        if set(columns) != set(_FIELDS if kept else ()):
+            raise ValueError(f"a replay buffer with the columns {', '.join(map(str, columns))}")
         for name, column in columns.items():
-            self.columns[name] = column.new_zeros(self.size, *column.shape[1:], device=device)
-            self.columns[name][: self.kept] = column.to(device)
+            if not isinstance(column, Tensor) or len(column) != kept or not bool(column.isfinite().all()):
+                raise ValueError(f"a replay buffer whose {name} is not finite, or not of {kept} steps")
+        self.kept, self.next, self.largest = kept, following, largest
+        self.errors = errors.to(torch.float64, copy=True)
+        self.columns = {name: column.to(device, copy=True) for name, column in columns.items()}
+
+
+def _longer(values: Tensor, length: int) -> Tensor:
+    """Return ``(n, ...)`` with zeros up to ``(length, ...)``."""
+    return torch.cat([values, values.new_zeros(length - len(values), *values.shape[1:])])
 
 
 def _widened(values: Tensor, width: int) -> Tensor:

@@ -12,9 +12,10 @@ import torch
 from stable_baselines3.common.type_aliases import Schedule
 
 from activelabel.agents.arguments import StepSchedule
-from activelabel.agents.checkpoint import read_model, write_model
+from activelabel.agents.checkpoint import model_path, read_model, write_model
 from activelabel.agents.saving import damage, restore_env_state
 from activelabel.errors import SettingsError
+from activelabel.reading import AtMost, allowed_bytes, naming
 
 Self = TypeVar("Self", bound="SavedAgent")
 
@@ -106,13 +107,16 @@ class SavedAgent:
         if custom_objects:
             raise SettingsError(f"{cls.__name__}.load takes no custom_objects: model files hold no objects.")
         header, tensors = read_model(path, cls.__name__)
-        with damage(path):
+        with damage(path), AtMost(allowed_bytes(model_path(path).stat().st_size)):
             model = cls._restored(header, tensors, device)
-        model._change(kwargs)
-        if env is not None:
-            model.set_env(env, force_reset=force_reset)
-            model.env.seed(model.seed)
-            if not force_reset:
-                with damage(path, settings=False):
-                    model._last_obs = restore_env_state(model.env, header)
+        try:
+            model._change(kwargs)
+            if env is not None:
+                model.set_env(env, force_reset=force_reset)
+                model.env.seed(model.seed)
+                if not force_reset:
+                    with damage(path, settings=False):
+                        model._last_obs = restore_env_state(model.env, header)
+        except SettingsError as error:
+            raise SettingsError(naming(path, error)) from None
         return model

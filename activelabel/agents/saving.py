@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,12 +22,17 @@ from activelabel.agents.arguments import StepSchedule, check_arguments
 from activelabel.data import Standardizer
 from activelabel.envs.sb3 import env_state, restore_env
 from activelabel.errors import CheckpointError, SettingsError, unknown
+from activelabel.reading import DAMAGED, first_line, load_optimizer, load_state
 
 if TYPE_CHECKING:
     from activelabel.agents.reinforce import Reinforce
 
+_LARGEST_SPACE = 2**25
+"""Numbers in an observation of which a space is made again: gymnasium keeps several arrays of its size."""
+
 _SETTINGS = ("batch_size", "n_samples", "baseline", "replacement", "max_grad_norm", "seed")
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
+"""Attributes of an algorithm that say how far its training is."""
 
 
 def check_saveable(model: BaseAlgorithm) -> StepSchedule:
@@ -73,7 +80,7 @@ def header(model: Reinforce) -> dict[str, Any]:
         "settings": {name: getattr(model, name) for name in _SETTINGS},
         "observation": boxes,
         "action": model.action_space.nvec.tolist(),
-        "counters": {name: getattr(model, name) for name in _COUNTERS},
+        "counters": {name: getattr(model, name) for name in COUNTERS},
         "env": None if model.env is None or model._last_obs is None else env_state(model.env),
         "notes": model.notes,
     }
@@ -97,7 +104,9 @@ def restore(
     device: torch.device | str,
 ) -> Reinforce:
     """Make the model of a header and its tensors; see :meth:`Reinforce.load` for the rest."""
+    check_header(header)
     settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"])}
+    check_types(settings, {"batch_size": int, "n_samples": int, "replacement": bool, "seed": int})
     model = cls(
         header["policy"],
         None,
@@ -108,7 +117,7 @@ def restore(
     )
     model.observation_space = gym.spaces.Dict(
         {
-            name: gym.spaces.Box(-b["bound"], b["bound"], tuple(b["shape"]), np.float32)
+            name: gym.spaces.Box(-b["bound"], b["bound"], checked_shape(b["shape"]), np.float32)
             for name, b in header["observation"].items()
         }
     )
@@ -117,16 +126,66 @@ def restore(
     model._setup_lr_schedule()
     model.set_random_seed(model.seed)
     model._build_policy()
-    model.policy.load_state_dict(tensors["policy"])
-    model.policy.optimizer.load_state_dict(tensors["optimizer"])
+    load_state(model.policy, tensors["policy"])
+    load_optimizer(model.policy.optimizer, tensors["optimizer"])
     if tensors["standardizer"]:
         model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
-    for name in _COUNTERS:
-        setattr(model, name, header["counters"][name])
+    restore_counters(model, header)
     model._train_rng.set_state(tensors["generators"]["train"])
     model._predict_rng.set_state(tensors["generators"]["predict"])
     model.notes = header["notes"]
     return model
+
+
+def check_header(header: dict[str, Any]) -> None:
+    """Check the parts that every model file has.
+
+    Raises
+    ------
+    TypeError, KeyError: if one has another type, or is missing.
+    """
+    named = ("policy_kwargs", "learning_rate", "settings", "observation", "counters", "notes")
+    check_types(header, {"policy": str, **dict.fromkeys(named, dict)})
+
+
+def check_types(values: dict[str, Any], types: dict[str, type]) -> None:
+    """Check the types of values that came from JSON; true is no number.
+
+    Raises
+    ------
+    TypeError, KeyError: if one has another type, or is missing.
+    """
+    for name, kind in types.items():
+        value = values[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} is {reprlib.repr(value)}, not {kind.__name__}")
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of a space.
+
+    Raises
+    ------
+    ValueError: if it is none, or larger than any environment's.
+    """
+    sizes = tuple(shape)
+    if not all(isinstance(size, int) and size >= 1 for size in sizes) or math.prod(sizes) > _LARGEST_SPACE:
+        raise ValueError(f"an observation of shape {reprlib.repr(sizes)}")
+    return sizes
+
+
+def restore_counters(model: BaseAlgorithm, header: dict[str, Any]) -> None:
+    """Set how far the training of a model is.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError: if a counter is missing or no number.
+    """
+    for name in COUNTERS:
+        value = header["counters"][name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise TypeError(f"{name} is {reprlib.repr(value)}, not a number")
+        setattr(model, name, value)
 
 
 _CHANGEABLE = ("learning_rate", "batch_size", "n_samples", "baseline", "max_grad_norm", "tensorboard_log", "verbose")
@@ -167,5 +226,7 @@ def damage(path: str | os.PathLike[str], settings: bool = True) -> Iterator[None
         if not settings:
             raise
         raise CheckpointError(f"{path}: the model's contents do not fit ({error}).") from error
-    except (KeyError, TypeError, RuntimeError, IndexError, AttributeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path}: the model's contents do not fit ({error!r}).") from error
+    except DAMAGED as error:
+        raise CheckpointError(
+            f"{path}: the model's contents do not fit ({type(error).__name__}: {first_line(error)})."
+        ) from error

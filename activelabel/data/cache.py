@@ -48,7 +48,10 @@ class FeatureCache:
             self._base.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
             self._base.commit()
         except sqlite3.Error as error:
-            raise DataError(f"{path}: no usable cache of features ({error}). Delete it, or give another.") from None
+            raise DataError(
+                f"{path}: no usable cache of features ({error}). Where the disk is full, make room; else delete it, or "
+                "give another."
+            ) from None
 
     def __contains__(self, key: bytes) -> bool:
         with self._lock:
@@ -68,7 +71,10 @@ class FeatureCache:
                 with self._base:
                     self._base.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
             except sqlite3.Error as error:
-                raise DataError(f"{self.path}: features could not be kept ({error}).") from None
+                raise DataError(
+                    f"{self.path}: features could not be kept ({error}). Those of before stay: make room, and give the "
+                    "command again."
+                ) from None
 
     def get(self, keys: Sequence[bytes]) -> FloatArray:
         """Return features, float32 ``(len(keys), dim)``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from activelabel import plugins
 from activelabel.data.cohort import Cohort, Source
 from activelabel.data.npz import load_npz
+from activelabel.data.own import check_options, is_own, load_own, options_of
 from activelabel.data.readers import (
     chexpert,
     kather,
@@ -73,7 +74,7 @@ class DataSet:
 
     def options(self) -> tuple[str, ...]:
         """Return the names of the options that :func:`load` takes for it."""
-        return () if self.reader is None else _options(self.reader)
+        return () if self.reader is None else options_of(self.reader)
 
 
 def load(
@@ -96,6 +97,8 @@ def load(
           files that were downloaded before;
         - ``NAME:FOLDER``, a set of the catalogue that lies in another folder, such as
           ``"chexpert:/data/CheXpert-v1.0-small"``; ``"medmnist:pathmnist"`` is the same as ``"pathmnist"``;
+        - a data set of your own, ``package.module:function`` or the name of an entry point
+          (:mod:`activelabel.plugins`): a function that returns a cohort, whose keyword-only parameters are its options;
         - an ``.npz`` file in the format of :mod:`activelabel.data.npz`;
         - a ``.csv`` file of image paths and labels (:func:`~activelabel.data.readers.read_table`);
         - a folder of class folders (:func:`~activelabel.data.readers.read_folder`).
@@ -113,7 +116,7 @@ def load(
     ------
     DataError: if there is no such data set or file, or the files are not of the format. Of a set that has to be
         downloaded first, the message says what and where to put it.
-    SettingsError: if an option is given that the data set does not have.
+    SettingsError: if an option is given that the data set does not have, or one of your own cannot be imported.
     """
     name = os.fspath(name_or_path)
     chosen = {"labels": labels, "patient": patient}
@@ -121,10 +124,12 @@ def load(
     if name in BUILT_IN:
         if "labels" in chosen or "patient" in chosen:
             raise SettingsError(f"labels= and patient= choose arrays of a file; '{name}' is built in.")
-        _check_options(name, chosen, ())
+        check_options(name, chosen, ())
         cohort = BUILT_IN[name]()
     elif (entry := _entry(name)) is not None:
         cohort = _load_catalogued(*entry, root, chosen)
+    elif is_own(name, CATALOG):
+        cohort = load_own(name, chosen)
     else:
         return _load_path(name, Path(name).expanduser(), root, normal, chosen)
     return cohort if normal is None else cohort.with_normal(normal)
@@ -132,7 +137,7 @@ def load(
 
 def absolute(name_or_path: str) -> str:
     """Return a name that means the same from any directory: a path, alone or in ``NAME:FOLDER``, made absolute."""
-    if name_or_path in ("", *CATALOG):
+    if name_or_path in ("", *CATALOG) or is_own(name_or_path, CATALOG):
         return name_or_path
     entry = _entry(name_or_path)
     if entry is not None:
@@ -166,7 +171,7 @@ def find(name: str) -> DataSet:
     DataError: if there is no such data set; the message has the closest match.
     """
     if name not in CATALOG:
-        raise DataError(unknown("data set", name, CATALOG))
+        raise DataError(plugins.not_known("data set", name, CATALOG))
     return CATALOG[name]
 
 
@@ -198,7 +203,8 @@ def describe(name: str) -> str:
 
 
 def listing() -> str:
-    """Return a table of the catalogue: name, number of images and classes, licence, what the images show.
+    """Return a table of the catalogue: name, number of images and classes, licence, what the images show; and below it
+    the data sets of entry points.
 
     "own terms" stands for a licence that :func:`describe` gives.
     """
@@ -207,9 +213,9 @@ def listing() -> str:
         licence = entry.licence if len(entry.licence) <= 12 else "own terms"
         rows.append((entry.name, f"{entry.images:,}", str(len(entry.classes)), licence, entry.title))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:<{widths[3]}}  {e}" for a, b, c, d, e in rows
-    )
+    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:<{widths[3]}}  {e}" for a, b, c, d, e in rows]
+    own = plugins.described("data set").items()
+    return "\n".join([*lines, *(f"{name:<{widths[0]}}  {what}" for name, what in own if name not in CATALOG)])
 
 
 def _entry(name: str) -> tuple[DataSet, Path | None] | None:
@@ -231,7 +237,7 @@ def _load_catalogued(
     entry: DataSet, given: Path | None, root: str | os.PathLike[str] | None, options: dict[str, Any]
 ) -> Cohort:
     assert entry.reader is not None  # the built-in ones have been taken out
-    _check_options(entry.name, options, entry.options())
+    check_options(entry.name, options, entry.options())
     folder = folder_of(entry, root) if given is None else given
     if not folder.is_dir() and not options.get("download"):
         raise DataError(
@@ -245,36 +251,25 @@ def _load_path(
     name: str, path: Path, root: str | os.PathLike[str] | None, normal: str | None, options: dict[str, Any]
 ) -> Cohort:
     if path.suffix.lower() == ".npz":
-        _check_options(str(path), options, ("labels", "patient"))
+        check_options(str(path), options, ("labels", "patient"))
         return load_npz(path, normal=normal, **options)
     if path.suffix.lower() == ".csv":
         if isinstance(columns := options.get("labels"), str):
             del options["labels"]
             options |= {"labels": columns.split(",")} if "," in columns else {"label": columns}
-        _check_options(str(path), options, _options(read_table))
+        check_options(str(path), options, options_of(read_table))
         cohort = read_table(path, root=root, **options)
     elif path.is_dir():
-        _check_options(str(path), options, _options(read_folder))
+        check_options(str(path), options, options_of(read_folder))
         cohort = read_folder(path, **options)
     elif path.exists():
         raise DataError(f"{path}: not a cohort. Give an .npz file, a .csv file, or a folder of class folders.")
     else:
         raise DataError(
-            f"{unknown('data set', name, CATALOG)} Or give the path of an .npz file, a .csv file, or a folder of class "
-            "folders."
+            f"{plugins.not_known('data set', name, CATALOG)} Or give the path of an .npz file, a .csv file, or a "
+            "folder of class folders."
         )
     return cohort if normal is None else cohort.with_normal(normal)
-
-
-def _options(reader: Callable[..., Cohort]) -> tuple[str, ...]:
-    parameters = inspect.signature(reader).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-
-
-def _check_options(name: str, given: Iterable[str], known: Sequence[str]) -> None:
-    for option in given:
-        if option not in known:
-            raise SettingsError(unknown(f"option of {name}", option, known))
 
 
 @lru_cache(maxsize=1)

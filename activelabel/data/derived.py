@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import FloatArray
-from activelabel.files import atomic_path
+from activelabel.files import atomic_path, reserve
 
 ROWS = 8192
 """Rows that are computed at once."""
@@ -53,6 +53,7 @@ def by_rows(
     if not path.exists():
         with atomic_path(path) as temporary:
             written = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(source), columns))
+            reserve(temporary)
             _fill(written, source, compute)
             written.flush()
             del written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from activelabel.data.moco import headless
-from activelabel.data.networks import build_network, safe_load
-from activelabel.errors import CheckpointError, SettingsError
+from activelabel.data.networks import build_network
+from activelabel.errors import CheckpointError
 from activelabel.files import atomic_path
+from activelabel.reading import DAMAGED, AtMost, allowed_bytes, first_line, load_state, load_tensors
 
 FORMAT, VERSION = "activelabel-encoder", 1
+
+_WIDEST = 2**28
+"""Bytes of the largest ResNet, which is there for a moment before a narrow one is."""
 
 _KINDS: dict[str, type] = {
     "network": str,
@@ -78,9 +83,10 @@ def load_encoder(path: str | Path, network: str | None = None) -> tuple[nn.Modul
             f"load_encoder(path, network='{own}') calls it."
         )
     try:
-        built = build_network(own, weights="random", stem=content["stem"], width=content["width"])
-    except SettingsError as error:
-        raise CheckpointError(f"{path}: its network cannot be built: {error}") from None
+        with AtMost(allowed_bytes(path.stat().st_size) + _WIDEST):
+            built = build_network(own, weights="random", stem=content["stem"], width=content["width"])
+    except DAMAGED as error:
+        raise CheckpointError(f"{path}: its network cannot be built: {first_line(error)}") from None
     encoder, _ = headless(built)
     load_exactly(encoder, content.pop("state"), path)
     return encoder.eval().requires_grad_(False), {name: content[name] for name in _KINDS}
@@ -95,8 +101,10 @@ def write_tensors(path: Path, kind: str, content: dict[str, Any]) -> None:
     kind: name of the format, kept with its version.
     content: dicts, lists and tuples of tensors and plain values.
     """
+    buffer = io.BytesIO()  # torch tells no OSError where a file cannot be written
+    torch.save({"format": kind, "version": VERSION, **content}, buffer)
     with atomic_path(path) as temporary:
-        torch.save({"format": kind, "version": VERSION, **content}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_tensors(path: Path, kind: str) -> dict[str, Any]:
@@ -106,7 +114,13 @@ def read_tensors(path: Path, kind: str) -> dict[str, Any]:
     ------
     CheckpointError: if the file is missing, damaged, of another program, or of another version.
     """
-    content = safe_load(path)
+    try:
+        with path.open("rb") as stream:
+            content = load_tensors(stream)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable {kind} ({first_line(error)}). Is it complete?") from None
     if not isinstance(content, dict) or content.get("format") != kind:
         raise CheckpointError(f"{path}: not a file of the format {kind}.")
     if content.get("version") != VERSION:
@@ -124,7 +138,6 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> Non
     CheckpointError: if it does not.
     """
     try:
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its weights do not fit its network ({reason}).") from None
+        load_state(module, state)
+    except DAMAGED as error:
+        raise CheckpointError(f"{path}: its weights do not fit its network ({first_line(error)}).") from None

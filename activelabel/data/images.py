@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -41,14 +42,23 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
         return read_dicom(Path(path))
     try:
+        _check_regular(path)
         with Image.open(path) as image:
             return _pixels(image)
     except FileNotFoundError:
         raise UnreadableImage(f"{path}: no such image.") from None
+    except UnreadableImage:
+        raise
     # Pillow's readers let many kinds of errors through on damaged files.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadableImage(f"{path}: not a readable image ({reason}).") from None
+
+
+def _check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse a pipe or a device: reading one may never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UnreadableImage(f"{path}: no file of an image, but a folder, a pipe or a device.")
 
 
 def _pixels(image: Image.Image) -> Pixels:
@@ -128,6 +138,7 @@ def content(images: Any, index: int) -> bytes:
     if isinstance(images, ImageFiles):
         path = images.path(index)
         try:
+            _check_regular(path)
             with path.open("rb") as stream:
                 # The suffix says how the bytes are read.
                 value = hashlib.blake2b(b"file" + path.suffix.lower().encode(), digest_size=16)

@@ -25,10 +25,7 @@ Pickled (object) arrays are refused: reading one runs code from the file.
 from __future__ import annotations
 
 import json
-import struct
-import tokenize
 import zipfile
-import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ from numpy.typing import NDArray
 
 from activelabel.data.cohort import Cohort, FloatArray, Source, guess_normal
 from activelabel.errors import DataError, unknown
+from activelabel.reading import DAMAGED, check_classes, check_unpacked, encodable, first_line, naming
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -57,6 +55,13 @@ def load_npz(path: Path, *, labels: str = "labels", normal: str | None = None, p
     DataError: if the file cannot be read, an array is missing, or its values are not those of the format.
     """
     arrays = read_arrays(path)
+    try:
+        return _cohort(path, arrays, labels, normal, patient)
+    except DataError as error:
+        raise DataError(naming(path, error)) from None
+
+
+def _cohort(path: Path, arrays: Arrays, labels: str, normal: str | None, patient: str | None) -> Cohort:
     matrix, classes = _labels(path, arrays, labels)
     if "no_finding" in arrays and labels == "labels" and "No Finding" not in classes:
         column = _binary(path, "no_finding", _column(path, arrays, "no_finding", "biuf"))
@@ -91,6 +96,10 @@ def read_arrays(path: Path) -> Arrays:
     try:
         # Opened here: np.load leaves the file open where it is not a zip.
         with path.open("rb") as stream:
+            if zipfile.is_zipfile(stream):
+                with zipfile.ZipFile(stream) as members:
+                    check_unpacked(members, path.stat().st_size)
+            stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(
@@ -102,31 +111,33 @@ def read_arrays(path: Path) -> Arrays:
         raise DataError(f"{path}: no such file.") from None
     except DataError:
         raise
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except DAMAGED as error:
         raise DataError(
-            f"{path}: not a readable npz file ({reason}). Is it complete, and free of object arrays?"
+            f"{path}: not a readable npz file ({first_line(error)}). Is it complete, and free of object arrays?"
         ) from None
 
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,  # of zipfile, for a damaged flag that says "encrypted"
-    MemoryError,  # of numpy, for a damaged header that says "huge"
-    SyntaxError,  # of numpy's parser of damaged headers
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-)
+def _decoded(array: Any) -> NDArray[Any]:
+    """Return byte strings as text, everything else as it is.
 
-
-def _decoded(array: NDArray[Any]) -> NDArray[Any]:
-    """Return byte strings as text, everything else as it is."""
-    return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    Raises
+    ------
+    ValueError: if it is no array, or takes no bytes for its many values, or is text that cannot be.
+    """
+    if not isinstance(array, np.ndarray):  # numpy returns the bytes of a member that is none
+        raise ValueError("a member is no array")
+    if array.size and not array.dtype.itemsize:
+        raise ValueError(f"{array.size} values of no bytes")
+    if array.dtype.kind == "S":
+        try:
+            return array.astype(np.str_)  # plain ASCII, which is much faster
+        except UnicodeDecodeError:
+            return np.char.decode(array, "utf-8")
+    if array.dtype.kind == "U":
+        points = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any():
+            raise ValueError("text with characters that do not exist")
+    return array
 
 
 def _get(path: Path, arrays: Arrays, name: str) -> NDArray[Any]:
@@ -165,6 +176,8 @@ def _binary(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.int8]:
 
 def _labels(path: Path, arrays: Arrays, name: str) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     array = _get(path, arrays, name)
+    if array.ndim and not array.size:
+        raise DataError(f"{path}: {name} is empty: {array.shape}.")
     classes = _names(path, arrays, "label_names" if name == "labels" else f"{name}_names")
     if array.ndim == 2:
         return _binary(path, name, array), classes or tuple(f"class {i}" for i in range(array.shape[1]))
@@ -189,6 +202,7 @@ def _labels(path: Path, arrays: Arrays, name: str) -> tuple[NDArray[np.int8], tu
         raise DataError(
             f"{path}: {name}[{row}] = {array[row]!s} is none of the {len(classes)} classes {', '.join(classes)}."
         )
+    check_classes(f"{path}: {name}", len(codes), len(classes), path.stat().st_size)
     matrix = np.zeros((len(codes), len(classes)), dtype=np.int8)
     matrix[np.arange(len(codes)), codes] = 1
     return matrix, classes
@@ -217,7 +231,8 @@ def _images(path: Path, arrays: Arrays) -> NDArray[np.uint8] | None:
 def _clinical(path: Path, arrays: Arrays) -> dict[str, FloatArray]:
     clinical: dict[str, FloatArray] = {}
     if "age" in arrays:
-        clinical["age"] = _column(path, arrays, "age", "biuf").astype(np.float32)
+        with np.errstate(over="ignore"):  # see _features
+            clinical["age"] = _column(path, arrays, "age", "biuf").astype(np.float32)
     for key, text, ones, zeros in (
         ("female", "sex", ("f", "female"), ("m", "male")),
         ("frontal", "view", ("frontal", "pa"), ("lateral", "l", "ll", "rl")),
@@ -266,6 +281,9 @@ def _source(path: Path, arrays: Arrays) -> Source:
         return Source(name=path.stem)
     try:
         stored = json.loads(str(array))
-        return Source(**{f.name: str(stored[f.name]) for f in fields(Source) if f.name in stored})
-    except (json.JSONDecodeError, TypeError) as error:
-        raise DataError(f"{path}: source is not the JSON text of the format ({error}).") from None
+        known = {f.name: str(stored[f.name]) for f in fields(Source) if f.name in stored}
+        if not all(map(encodable, known.values())):
+            raise ValueError("text with characters that do not exist")
+        return Source(**known)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: source is not the JSON text of the format ({first_line(error)}).") from None

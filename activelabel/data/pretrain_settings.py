@@ -10,6 +10,7 @@ from activelabel.data.augment import Augmentation
 from activelabel.data.moco import check_batch
 from activelabel.data.networks import STEMS
 from activelabel.errors import CheckpointError, SettingsError, unknown
+from activelabel.reading import DAMAGED, first_line
 
 WATCHING = ("checkpoint_every", "knn_k", "knn_every", "knn_images", "workers", "threads", "memory")
 """Settings that change no weight beyond rounding: they may differ when a training goes on."""
@@ -139,12 +140,25 @@ class PretrainSettings:
         CheckpointError: if they are of another version, or have values that cannot be.
         """
         try:
-            known = {f.name for f in fields(cls)}
-            plain = {name: values[name] for name in known}
-            views = dict(plain.pop("augmentation"))
+            plain = _plain_fields(cls, values)
+            views = _plain_fields(Augmentation, plain.pop("augmentation"))
             return cls(augmentation=Augmentation(**{**views, "crop": tuple(views["crop"])}), **plain)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{where}: its settings are of another version ({error}).") from None
+        except DAMAGED as error:
+            raise CheckpointError(f"{where}: its settings are of another version ({first_line(error)}).") from None
+
+
+def _plain_fields(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for each field of a dataclass, a number where its default is one, and no tensor anywhere."""
+    default, found = cls(), {}
+    for name in (f.name for f in fields(cls)):
+        value, kind = values[name], type(getattr(default, name))
+        allowed = {float: (float, int), type(None): (int, type(None)), tuple: (tuple, list)}.get(kind, kind)
+        if kind is Augmentation:
+            allowed = dict
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+        found[name] = value
+    return found
 
 
 PRETRAIN_PRESETS: dict[str, PretrainSettings] = {

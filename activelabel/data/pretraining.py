@@ -21,7 +21,8 @@ from activelabel.data.moco import MoCo
 from activelabel.data.networks import IMAGENET_MEAN, IMAGENET_STD, drawn
 from activelabel.data.pretrain_settings import WATCHING, PretrainSettings
 from activelabel.data.squares import Squares, all_grey
-from activelabel.errors import CheckpointError, DataError, SettingsError
+from activelabel.errors import ActiveLabelError, CheckpointError, DataError, SettingsError
+from activelabel.reading import DAMAGED, first_line, load_optimizer
 from activelabel.seeding import torch_stream
 
 CHECKPOINT, ENCODER = "checkpoint.pt", "encoder.pt"
@@ -239,17 +240,22 @@ class Pretraining:
         if changed:
             said = ", ".join(f"{name}={before[name]} (not {now[name]})" for name in changed)
             raise SettingsError(f"{path}: made with {said}; a training goes on with its own settings.")
-        for name, value in self._identity().items():
-            if name != "settings" and content.get(name) != value:
-                raise SettingsError(
-                    f"{path}: made from {name} {content.get(name)}, not {value}; give it the same images."
-                )
         try:
+            for name, value in self._identity().items():
+                given = content[name]
+                if type(given) is not type(value):
+                    raise TypeError(f"its {name} is a {type(given).__name__}")
+                if name != "settings" and not given == value:
+                    raise SettingsError(f"{path}: made from {name} {given}, not {value}; give it the same images.")
             load_exactly(self.moco, content["model"], path)
-            self.optimizer.load_state_dict(content["optimizer"])
+            load_optimizer(self.optimizer, content["optimizer"])
+            if not 0 <= content["epochs"] <= self.settings.epochs:
+                raise ValueError(f"{content['epochs']} of {self.settings.epochs} epochs")
             self.done = int(content["epochs"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: damaged: {type(error).__name__} {error}.") from None
+        except ActiveLabelError:
+            raise
+        except DAMAGED as error:
+            raise CheckpointError(f"{path}: damaged: {type(error).__name__} {first_line(error)}.") from None
 
     def _identity(self) -> dict[str, Any]:
         return {

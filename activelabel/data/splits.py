@@ -19,6 +19,7 @@ from activelabel.errors import DataError, DuplicateImagesWarning, SettingsError,
 from activelabel.seeding import stream
 
 SPLITS = ("train", "val", "test")
+"""The parts of a cohort, no patient in two of them: for learning, for choices of settings, and for the figures."""
 
 _COLUMNS = 64
 """Columns that are taken into double precision at once."""

@@ -36,7 +36,8 @@ from activelabel.errors import SettingsError
 
 def _spaces(engine: ActiveLabelEngine) -> tuple[Dict, Space[Any]]:
     s, m = engine.settings, engine.m
-    high = np.array([engine.distance_bound if name in DISTANCES else 1.0 for name in s.features], np.float32)
+    bounds = {"cost": float(engine.pool), **dict.fromkeys(DISTANCES, engine.distance_bound)}
+    high = np.array([bounds.get(name, 1.0) for name in s.features], np.float32)
     size, dim = engine.latent_bound, engine.latent_size
     spaces: dict[str, Space[Any]] = {
         "state": Box(0, 1, (engine.n_state,), np.float32),
@@ -164,9 +165,10 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
     after every step, and ``curve_labels`` (T + 1,), what was spent of the budget.
 
     ## Rendering
-    ``render_mode="rgb_array"``: a map of the pool by principal components (of the pool part, fitted once) with what
-    is labelled and what was labelled last, these images where the cohort has any, and ``reward_accuracy`` by labels
-    spent. ``"human"`` shows the same in a window of matplotlib's backend; one without windows shows nothing.
+    ``render_mode="rgb_array"``: a map of the pool by principal components (of the pool part, fitted once; with
+    ``render_map="umap"`` by UMAP) with what is labelled and what was labelled last, these images where the cohort has
+    any, and ``reward_accuracy`` by labels spent. ``"human"`` shows the same in a window of matplotlib's backend; one
+    without windows shows nothing.
 
     ## Version History
     * v0: initial version.
@@ -181,13 +183,14 @@ class ActiveLabelEnv(gym.Env[Observation, IntArray]):
         device: str | torch.device = "auto",
         engine: ActiveLabelEngine | None = None,
         render_mode: str | None = None,
+        render_map: str = "pca",
         **settings: Any,
     ) -> None:
-        self._renderer, self.render_mode = Renderer("ActiveLabel-v0", render_mode), render_mode
+        self._renderer, self.render_mode = Renderer("ActiveLabel-v0", render_mode, MODES, render_map), render_mode
         self.engine = _engine(engine, cohort, settings, device)
         self.observation_space, self.action_space = _spaces(self.engine)  # type: ignore[assignment]
         self.episodes = RunningEpisodes(self.engine, 1)
-        self._scenes = ActiveScenes(self.episodes)
+        self._scenes = ActiveScenes(self.episodes, render_map)
         self._begun = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
@@ -265,7 +268,7 @@ class ActiveLabelVectorEnv(BatchedVectorEnv):
     ----------
     num_envs: ``B``.
     cohort, device, engine, **settings: as for the single env.
-    render_mode: ``"rgb_array"`` or None.
+    render_mode, render_map: ``"rgb_array"`` or None, and as for the single env.
     autoreset_mode: what happens at the end of an episode. ``SAME_STEP`` (default): ``step`` returns the next
         episode's first observation, the last one and its info are in ``final_obs`` and ``final_info``; ``NEXT_STEP``:
         the following ``step`` ignores the action of that sub-environment and resets it; ``DISABLED``: the caller
@@ -280,15 +283,16 @@ class ActiveLabelVectorEnv(BatchedVectorEnv):
         device: str | torch.device = "auto",
         engine: ActiveLabelEngine | None = None,
         render_mode: str | None = None,
+        render_map: str = "pca",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **settings: Any,
     ) -> None:
         check_num_envs(num_envs)
-        renderer = Renderer("ActiveLabel-v0 (vector)", render_mode, VECTOR_MODES)
+        renderer = Renderer("ActiveLabel-v0 (vector)", render_mode, VECTOR_MODES, render_map)
         self.engine = _engine(engine, cohort, settings, device)
         self._set_up(num_envs, _spaces(self.engine), autoreset_mode, renderer)
         self.episodes = RunningEpisodes(self.engine, num_envs)
-        self._scenes = ActiveScenes(self.episodes)
+        self._scenes = ActiveScenes(self.episodes, render_map)
         self._begun = False
 
     def reset(

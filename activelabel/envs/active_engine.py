@@ -18,7 +18,7 @@ from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.data.derived import blocks, by_rows, derived
 from activelabel.data.episodes import PARTS, EpisodeSampler
 from activelabel.devices import resolve_device
-from activelabel.envs.asking import Oracle
+from activelabel.envs.asking import Oracle, draws_of
 from activelabel.envs.candidates import FEATURES, PROGRESS, SHORT, STATES, state_size
 from activelabel.envs.distances import Geometry
 from activelabel.envs.learners import Learner, make_learner
@@ -27,7 +27,6 @@ from activelabel.envs.oracles import make_oracle
 from activelabel.envs.pixels import pixels
 from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
-from activelabel.seeding import stream
 
 OBSERVABLE = ("probabilities", "embeddings", "labelled")
 """What can be observed besides state and candidates."""
@@ -364,10 +363,8 @@ class ActiveLabelEngine:
 
     def draws(self, index: IntArray) -> Tensor:
         """Return what the oracle's answers on the pools of episodes are drawn with, float64 ``(b, P, D)``."""
-        s, shape = self.settings, (self.pool, self.oracle.draws)
-        # The oracle is no part of a stream's name: each errs on some of the images on which a worse one does.
-        drawn = [stream(s.episode_seed, s.split, "oracle", int(i)).random(shape) for i in index]
-        return torch.from_numpy(np.stack(drawn)).to(self.device)
+        s = self.settings
+        return draws_of(self.oracle, self.pool, s.episode_seed, s.split, index).to(self.device)
 
     def target(self) -> float:
         """Return the metric on D_R at which an episode of ``reward="target"`` ends.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from activelabel.data import Cohort
 from activelabel.data.cohort import IntArray
 from activelabel.errors import SettingsError
+from activelabel.seeding import stream
 
 NO_ANSWER = -1
 """In the place of a class: the label is spent, and nothing is learnt of the image."""
@@ -18,7 +20,7 @@ NO_ANSWER = -1
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """What is asked in a step of ``B`` episodes.
+    """What is asked in a step of ``B`` episodes; in ``SelectiveLabel-v0`` in ``B`` tasks of one condition.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ class Questions:
     truth: int64 ``(B, N)``, their classes, 0 to C - 1.
     asked: bool ``(B, N)``; elsewhere any answer will do.
     draws: float64 ``(B, N, D)``, numbers that are uniform from 0 to below 1: the same for the same image in the same
-        episode, whoever labels it and whenever.
+        episode or task, whoever labels it and whenever.
     """
 
     cohort: Cohort
@@ -76,6 +78,46 @@ class Perfect:
         return questions.truth
 
 
+def check_together(oracle: Oracle, n: int) -> None:
+    """Check that an oracle can answer in ``n`` episodes or tasks at once.
+
+    Raises
+    ------
+    SettingsError: if they are several and it answers one at a time.
+    """
+    if n > 1 and getattr(oracle, "one_at_a_time", False):
+        raise SettingsError(f"oracle {type(oracle).__name__} answers in one episode or task at a time, not in {n}.")
+
+
+def draws_of(oracle: Oracle, images: int, seed: int, split: str, numbers: IntArray) -> Tensor:
+    """Return what an oracle's answers on the pools of episodes or tasks are drawn with, float64 ``(B, images, D)``.
+
+    The oracle is no part of a stream's name: each errs on some of the images on which a worse one does.
+    """
+    shape = (images, oracle.draws)
+    if not oracle.draws:
+        return torch.zeros(len(numbers), *shape, dtype=torch.float64)
+    return torch.from_numpy(np.stack([stream(seed, split, "oracle", int(i)).random(shape) for i in numbers]))
+
+
+def prices(oracle: Oracle, draws: Tensor) -> Tensor:
+    """Return what images with these draws ``(B, N, D)`` cost of the budget, int64 ``(B, N)``.
+
+    Raises
+    ------
+    SettingsError: if a cost is not a whole number of at least 1.
+    """
+    found = oracle.costs(draws)
+    _check_whole(oracle, "costs", found, draws.shape[:2], 1, None)
+    return found
+
+
+def relative_prices(oracle: Oracle, draws: Tensor) -> Tensor:
+    """Return :func:`prices` as multiples of their mean over ``N``, float32 ``(B, N)``."""
+    found = prices(oracle, draws).float()
+    return found / found.mean(dim=1, keepdim=True)
+
+
 def answered(oracle: Oracle, questions: Questions) -> Tensor:
     """Return what an oracle answers, int64 ``(B, N)``; :data:`NO_ANSWER` too where it is not asked.
 
@@ -84,12 +126,12 @@ def answered(oracle: Oracle, questions: Questions) -> Tensor:
     SettingsError: if it is not a tensor of classes or :data:`NO_ANSWER`.
     """
     found, c = oracle.answers(questions), len(questions.classes)
-    _check_whole(oracle, "answers", found, questions.truth, NO_ANSWER, c - 1)
+    _check_whole(oracle, "answers", found, questions.truth.shape, NO_ANSWER, c - 1)
     return torch.where(questions.asked, found, NO_ANSWER)
 
 
 def paid(oracle: Oracle, draws: Tensor, asks: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which indices of a step the budget pays for, bool ``(B, N)``, and what it takes, int64 ``(B,)``.
+    """Return which indices of an action the budget pays for, bool ``(B, N)``, and what it takes, int64 ``(B,)``.
 
     They are paid one after the other; an index that asks nobody takes 1. With the first that is too dear the rest of
     the budget is gone.
@@ -105,16 +147,14 @@ def paid(oracle: Oracle, draws: Tensor, asks: Tensor, left: Tensor) -> tuple[Ten
     ------
     SettingsError: if a cost is not a whole number of at least 1.
     """
-    costs = oracle.costs(draws)
-    _check_whole(oracle, "costs", costs, asks, 1, None)
-    total = torch.where(asks, costs, 1).cumsum(dim=1)
+    total = torch.where(asks, prices(oracle, draws), 1).cumsum(dim=1)
     return total <= left[:, None], torch.minimum(total[:, -1], left)
 
 
-def _check_whole(oracle: Oracle, method: str, found: Any, like: Tensor, low: int, high: int | None) -> None:
-    good = isinstance(found, Tensor) and found.shape == like.shape and found.dtype == torch.int64
+def _check_whole(oracle: Oracle, method: str, found: Any, shape: tuple[int, ...], low: int, high: int | None) -> None:
+    good = isinstance(found, Tensor) and found.shape == shape and found.dtype == torch.int64
     if good and found.numel():
         good = int(found.min()) >= low and (high is None or int(found.max()) <= high)
     if not good:
         limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise SettingsError(f"oracle {type(oracle).__name__}: {method} must be int64 {tuple(like.shape)} {limits}.")
+        raise SettingsError(f"oracle {type(oracle).__name__}: {method} must be int64 {tuple(shape)} {limits}.")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 SHORT = ("confidence", "labelled", "unlabelled")
@@ -26,6 +27,7 @@ class Candidates:
     nearest: ``(B, M)``, distance to the nearest labelled image.
     density: ``(B, M)``, see :data:`FEATURES`.
     shares: ``(B, C)``, share of each class among the labelled images.
+    cost: ``(B, M)``, what a label takes of the budget, relative to the mean of the episode's pool; None: all the same.
     """
 
     probabilities: Tensor
@@ -34,6 +36,7 @@ class Candidates:
     nearest: Tensor
     density: Tensor
     shares: Tensor
+    cost: Tensor | None = None
 
 
 def margin(probabilities: Tensor) -> Tensor:
@@ -58,6 +61,7 @@ FEATURES: dict[str, Callable[[Candidates], Tensor]] = {
     "nearest": lambda c: c.nearest,
     "density": lambda c: c.density,
     "balance": lambda c: (c.probabilities * c.shares[:, None, :]).sum(dim=-1),
+    "cost": lambda c: torch.ones_like(c.labelled) if c.cost is None else c.cost,
 }
 """The numbers that can describe a candidate, by name.
 
@@ -66,7 +70,9 @@ second largest. ``entropy``: share of its maximum. ``labelled``, ``unlabelled``:
 and to the unlabelled ones of the pool, itself included. ``nearest``: distance to the nearest labelled image.
 ``density``: ``1 / (1 + d)``, d the mean distance to the ten nearest images of the pool part, or of the episode's pool
 where the latent space is that of a network that is fine-tuned. ``balance``: the share of labelled images that have its
-class, expected under its probabilities. Distances are unbounded, the rest is 0 to 1.
+class, expected under its probabilities. ``cost``: what its label takes of the budget, with several annotators that of
+the one whose work it is, as a multiple of the mean over the episode's pool; 1 where all cost the same. Distances are
+unbounded, cost is at most the size of the pool, the rest is 0 to 1.
 """
 
 DISTANCES = ("labelled", "unlabelled", "nearest")

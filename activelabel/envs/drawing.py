@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from PIL import Image
 
 from activelabel.envs.rendering import Bars, Curve, Scene
 from activelabel.errors import DataError
+from activelabel.seeding import stream
 
 Points = NDArray[np.float64]
 
@@ -75,6 +77,38 @@ def principal_components(points: NDArray[Any]) -> tuple[Points, tuple[float, flo
     """
     plane = Plane.fit(points)
     return plane.places(points), plane.shares
+
+
+class Umap:
+    """Points of a plane that are near each other where the given ones are (UMAP, by umap-learn).
+
+    It starts from the :class:`Plane` and is the same every time; how far groups are from each other means little.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @classmethod
+    def fit(cls, points: NDArray[Any]) -> Umap:
+        """Fit on points, float ``(n, d)``, finite, at least three."""
+        with warnings.catch_warnings():  # that it has no Tensorflow, which nothing here needs
+            warnings.simplefilter("ignore", ImportWarning)
+            from umap import UMAP
+        start = Plane.fit(points).places(points)
+        seed = int(stream(0, "umap").integers(2**31))
+        model = UMAP(
+            n_neighbors=min(15, len(points) - 1),
+            init=start if start.any(axis=0).all() else "random",
+            random_state=seed,
+            transform_seed=seed,
+            n_jobs=1,
+        )
+        return cls(model.fit(points))
+
+    def places(self, points: NDArray[Any]) -> Points:
+        """Return where points ``(n, d)`` lie, float64 ``(n, 2)``."""
+        found: Points = self._model.transform(points).astype(np.float64)
+        return found
 
 
 def class_colour(label: int) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from activelabel import plugins
 from activelabel.envs.finetune import FineTune
-from activelabel.errors import SettingsError, unknown
+from activelabel.errors import SettingsError
 
 
 class Model(Protocol):
@@ -293,23 +293,31 @@ IMAGE_LEARNERS: dict[str, type[FineTune]] = {"finetune": FineTune}
 def make_learner(learner: str | Learner, **arguments: Any) -> Learner:
     """Return a learner by name, or the given one.
 
+    Parameters
+    ----------
+    learner: a name of :data:`LEARNERS` or :data:`IMAGE_LEARNERS`, or one of your own, a class path or the name of an
+        entry point (:mod:`activelabel.plugins`); or a learner.
+    **arguments: of a learner that is given by name.
+
     Raises
     ------
     SettingsError: if the name is unknown, an argument is, or the object has no ``fit``.
     """
     if not isinstance(learner, str):
-        if not callable(getattr(learner, "fit", None)):
-            raise SettingsError(f"learner={learner!r} has no fit(x, y, weight, n_classes, previous).")
         if arguments:
             raise SettingsError(f"learner arguments {arguments} go with a name, not with an object.")
-        return learner
-    known: dict[str, Callable[..., Learner]] = {**LEARNERS, **IMAGE_LEARNERS}
-    if learner not in known:
-        raise SettingsError(unknown("learner", learner, known))
+        return _with_fit(learner)
+    factory = plugins.find("learner", learner, {**LEARNERS, **IMAGE_LEARNERS})
     try:
-        return known[learner](**arguments)
+        return _with_fit(factory(**arguments))
     except TypeError as error:
         raise SettingsError(f"learner '{learner}': {error}.") from None
+
+
+def _with_fit(learner: Any) -> Learner:
+    if not callable(getattr(learner, "fit", None)):
+        raise SettingsError(f"learner={learner!r} has no fit(x, y, weight, n_classes, previous).")
+    return learner  # type: ignore[no-any-return]
 
 
 def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -> Tensor:

@@ -87,7 +87,8 @@ class _Shown(ABC):
     def space(self, space: Space[Any]) -> Dict:
         """Return the space with the keys."""
         if not isinstance(space, Dict):
-            raise SettingsError(f"the observation must be a Dict, not {space}; flatten it outside this wrapper.")
+            kind = type(space).__name__
+            raise SettingsError(f"the observation must be a Dict, not a {kind}; flatten it outside this wrapper.")
         return Dict({name: part for name, part in space.spaces.items() if name not in self.dropped} | self.spaces)
 
     def add(self, observation: Observation, shown: Observation) -> Observation:
@@ -232,7 +233,7 @@ def _checked(values: Any, shape: tuple[int, ...], what: str) -> FloatArray:
     try:
         costs = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise SettingsError(f"costs={values!r} must be numbers.") from None
+        raise SettingsError(f"costs must be numbers, got {str(values)[:100]}.") from None
     if costs.shape != shape:
         raise SettingsError(f"costs has shape {costs.shape}; give one number, or {shape[0]}: {what}.")
     if not np.isfinite(costs).all() or (costs < 0).any():

@@ -2,7 +2,8 @@
 
 What an oracle is told of the truth goes no further than its answers. They are what the classifier is trained on, what
 observations are made of, and what ``labels`` of the info are; the initial labels are given with the episode and are
-true. D_R and the test set judge by true labels, so that is the one way by which the truth comes to a reward.
+true. D_R and the test set, and the query set of ``SelectiveLabel-v0``, judge by true labels, so that is the one way by
+which the truth comes to a reward.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ class Abstaining(Annotators):
 
 
 class Human(Perfect):
-    """A person: asked in the terminal, or who has filled in a CSV file. For one episode at a time.
+    """A person: asked in the terminal, or who has filled in a CSV file. For one episode or task at a time.
+
+    In ``SelectiveLabel-v0`` nobody is asked what the random selector chose; a file is of one of the ``conditions``.
 
     Parameters
     ----------
@@ -144,6 +147,7 @@ class Human(Perfect):
     def __init__(self, file: str | Path | None = None, ask: Callable[[str], str] = input) -> None:
         self.file, self._ask = None if file is None else Path(file), ask
         self._known = {} if self.file is None else _filled_in(self.file)
+        self._said: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def check(self, cohort: Cohort, classes: tuple[str, ...]) -> None:
         """See :class:`Oracle`."""
@@ -152,7 +156,7 @@ class Human(Perfect):
                 raise SettingsError(f"{self.file}, image '{image}': {unknown('class', label, classes)}")
 
     def answers(self, questions: Questions) -> Tensor:
-        """See :class:`Oracle`; a person is asked once about an image.
+        """See :class:`Oracle`; a person is asked once which of the classes an image is of.
 
         Raises
         ------
@@ -161,16 +165,20 @@ class Human(Perfect):
         answers, names = torch.full_like(questions.truth, NO_ANSWER), questions.cohort.names
         for i, j in questions.asked.nonzero().tolist():
             row = int(questions.rows[i, j])
-            image = str(row if names is None else names[row])
-            if image not in self._known:
-                self._known[image] = self._ask_for(image, questions.classes)
-            label = self._known[image]
+            label = self._label_of(str(row if names is None else names[row]), questions.classes)
             answers[i, j] = questions.classes.index(label) if label else NO_ANSWER
         return answers
 
-    def _ask_for(self, image: str, classes: tuple[str, ...]) -> str:
-        if self.file is not None:
+    def _label_of(self, image: str, classes: tuple[str, ...]) -> str:
+        if self.file is None:
+            if (image, classes) not in self._said:
+                self._said[image, classes] = self._ask_for(image, classes)
+            return self._said[image, classes]
+        if image not in self._known:
             raise SettingsError(f"{self.file} has no row of image '{image}'; add it, with an empty label if unsure.")
+        return self._known[image]
+
+    def _ask_for(self, image: str, classes: tuple[str, ...]) -> str:
         while True:
             try:
                 said = self._ask(f"{image}: {', '.join(classes)}, or nothing if unsure? ").strip()

@@ -56,6 +56,7 @@ def _difference(means: Tensor, query: Tensor) -> Tensor:
 
 
 PREDICTORS: dict[str, Predictor] = {"prototype": prototype, "mean-cosine": mean_cosine}
+"""How a query image is scored from the labelled ones, by name."""
 
 
 def make_predictor(predictor: str | Predictor) -> Predictor:

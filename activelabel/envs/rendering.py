@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from activelabel.data import Cohort, TaskBatch
 from activelabel.data.cohort import IntArray
 from activelabel.data.derived import blocks
-from activelabel.errors import SettingsError
+from activelabel.errors import SettingsError, unknown
 
 if TYPE_CHECKING:
     from activelabel.envs.active_engine import ActiveLabelEngine
@@ -38,6 +39,9 @@ MODES = ("human", "rgb_array")
 VECTOR_MODES = ("rgb_array",)
 """Of the vector environments: one window would not show which episode it is of."""
 
+MAPS = ("pca", "umap")
+"""How a pool becomes a map: by its first two principal components, or by UMAP."""
+
 FPS = 2
 """Frames a second in films, and in windows at most."""
 
@@ -45,7 +49,7 @@ SHOWN = 18
 """Images beside the map, at most."""
 
 FITTED = 1000
-"""Images that the axes of a map are fitted on, at most; evenly spread over the part."""
+"""Images that a map is fitted on, at most; evenly spread over the part."""
 
 THUMBNAIL = 16
 """Side of the images whose pixels make the map where there are no lasting features."""
@@ -105,20 +109,22 @@ class Scene:
 
 
 class PoolMap:
-    """Places of a part's images by the first two principal components, fitted once.
+    """Places of a part's images, fitted once.
 
     Parameters
     ----------
     n: how many images.
     take: returns the points of some, ``(m, d)``, by their numbers from 0.
+    kind: of :data:`MAPS`.
     """
 
-    def __init__(self, n: int, take: Callable[[IntArray], NDArray[Any]]) -> None:
-        from activelabel.envs.drawing import Plane  # late: it imports matplotlib
+    def __init__(self, n: int, take: Callable[[IntArray], NDArray[Any]], kind: str) -> None:
+        from activelabel.envs.drawing import Plane, Umap  # late: it imports matplotlib
 
-        plane = Plane.fit(take(np.unique(np.linspace(0, n - 1, min(n, FITTED)).astype(np.int64))))
+        some = take(np.unique(np.linspace(0, n - 1, min(n, FITTED)).astype(np.int64)))
+        fitted = Plane.fit(some) if kind == "pca" else Umap.fit(some)
         numbers = np.arange(n)
-        self.places = np.concatenate([plane.places(take(numbers[block])) for block in blocks(n)])
+        self.places = np.concatenate([fitted.places(take(numbers[block])) for block in blocks(n)])
         low, high = self.places.min(axis=0), self.places.max(axis=0)
         margin = np.where(high > low, 0.05 * (high - low), 1)
         (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
@@ -128,14 +134,14 @@ class PoolMap:
 class ActiveScenes:
     """Scenes of running episodes of ``ActiveLabel-v0``. The test set is in none of them."""
 
-    def __init__(self, episodes: RunningEpisodes) -> None:
-        self.episodes = episodes
+    def __init__(self, episodes: RunningEpisodes, kind: str) -> None:
+        self.episodes, self.kind = episodes, kind
 
     @cached_property
     def map(self) -> PoolMap:
         """The map of the pool part."""
         engine = self.episodes.engine
-        return PoolMap(len(engine.sampler.rows["pool"]), _points(engine))
+        return PoolMap(len(engine.sampler.rows["pool"]), _points(engine), self.kind)
 
     def scene(self, i: int) -> Scene:
         """Return what there is to see of episode ``i`` now; what is new are the labels of the last step."""
@@ -183,8 +189,8 @@ def _points(engine: ActiveLabelEngine) -> Callable[[IntArray], NDArray[Any]]:
 class SelectiveScenes:
     """Scenes of tasks of ``SelectiveLabel-v0``, before and after their one step."""
 
-    def __init__(self, engine: SelectiveLabelEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: SelectiveLabelEngine, kind: str) -> None:
+        self.engine, self.kind = engine, kind
 
     @cached_property
     def rows(self) -> IntArray:
@@ -195,9 +201,11 @@ class SelectiveScenes:
     def map(self) -> PoolMap:
         """The map of these rows."""
         features = self.engine.features
-        return PoolMap(
-            len(self.rows), lambda at: features[torch.from_numpy(self.rows[at]).to(features.device)].cpu().numpy()
-        )
+
+        def take(at: IntArray) -> NDArray[Any]:
+            return features[torch.from_numpy(self.rows[at]).to(features.device)].cpu().numpy()
+
+        return PoolMap(len(self.rows), take, self.kind)
 
     def scene(self, tasks: TaskBatch, i: int, played: Played | None) -> Scene:
         """Return what there is to see of task ``i``.
@@ -215,10 +223,13 @@ class SelectiveScenes:
         status = f"before the step: {k} of {len(rows)} images may be labelled"
         if played is not None:
             actions, info, rewards = played
-            _, first = np.unique(actions[i], return_index=True)
-            fresh = actions[i][np.sort(first)]
-            labelled[fresh] = tasks.pool_labels[i][fresh]
-            values = {"chosen": float(rewards[i]), "random": float(info["random_reward"][i])}
+            heard = info["labels"][i] >= 0
+            fresh = actions[i][heard]
+            labelled[fresh] = info["labels"][i][heard]
+            _, first = np.unique(fresh, return_index=True)
+            fresh = fresh[np.sort(first)]
+            random = float(info["random_reward"][i])
+            values = {"chosen": float(rewards[i]), "random": None if np.isnan(random) else random}
             status = f"{len(fresh)} of {len(rows)} images labelled, {info['positives'][i]} positive"
         normal = engine.cohort.normal
         return Scene(
@@ -246,17 +257,22 @@ class Renderer:
     env: the environment's name.
     mode: the ``render_mode`` that was asked for.
     modes: those that it has.
+    kind: of the map; one of :data:`MAPS`.
 
     Raises
     ------
-    SettingsError: if the mode is not one of them.
+    SettingsError: if the mode is not one of them, the map unknown, or its package not installed.
     """
 
-    def __init__(self, env: str, mode: str | None, modes: Sequence[str] = MODES) -> None:
+    def __init__(self, env: str, mode: str | None, modes: Sequence[str], kind: str) -> None:
         if mode is not None and mode not in modes:
             why = " Windows are of single environments; show the frames." if mode == "human" else ""
             known = ", ".join(repr(known) for known in modes)
             raise SettingsError(f"render_mode={mode!r} of {env} must be {known} or None.{why}")
+        if kind not in MAPS:
+            raise SettingsError(unknown("render_map", kind, MAPS))
+        if kind == "umap" and find_spec("umap") is None:
+            raise SettingsError('render_map="umap" needs umap-learn: pip install "activelabel[umap]".')
         self.env, self.mode = env, mode
         self._screen: Screen | None = None
 

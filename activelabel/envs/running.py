@@ -13,7 +13,7 @@ from torch import Tensor
 from activelabel.data.cohort import IntArray
 from activelabel.envs.actions import StepResult, check_actions
 from activelabel.envs.active_engine import ActiveLabelEngine
-from activelabel.envs.asking import NO_ANSWER, Questions, answered, paid
+from activelabel.envs.asking import NO_ANSWER, Questions, answered, check_together, paid, relative_prices
 from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates
 from activelabel.envs.distances import Geometry, centred, scaled
 from activelabel.envs.learners import checked, checked_latent, shared_product
@@ -40,8 +40,7 @@ class RunningEpisodes:
 
     def __init__(self, engine: ActiveLabelEngine, n: int) -> None:
         self.engine = e = engine
-        if n > 1 and getattr(e.oracle, "one_at_a_time", False):
-            raise SettingsError(f"oracle {type(e.oracle).__name__} answers in one episode at a time, not in {n}.")
+        check_together(e.oracle, n)
         self.n = n
         self.index = np.zeros(n, dtype=np.int64)
         self.spent = np.zeros(n, dtype=np.int64)
@@ -100,8 +99,7 @@ class RunningEpisodes:
         initial = torch.from_numpy(drawn.initial).to(e.device)
         self._add(at, initial, e.y["pool"][self.pool[at].gather(1, initial)], 0)
         self.asked[at], self.filled[which], self.before[which] = self.labelled[at], e.n_initial, 0
-        if e.oracle.draws:
-            self.draws[at] = e.draws(drawn.index)
+        self.draws[at] = e.draws(drawn.index)
         self._refresh(which, fresh=True)
 
     def _places(self, which: IntArray) -> Tensor:
@@ -287,6 +285,7 @@ class RunningEpisodes:
             self.nearest.gather(1, self.offered),
             self.density.gather(1, self.offered),
             share / n_labelled.clamp(min=1),
+            relative_prices(e.oracle, self.draws).gather(1, self.offered) if "cost" in e.settings.features else None,
         )
 
     def observe(self) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from activelabel.data import Cohort, Standardizer, TaskBatch
 from activelabel.data.cohort import IntArray
+from activelabel.envs.asking import check_together
 from activelabel.envs.rendering import FPS, MODES, VECTOR_MODES, Frame, Played, Renderer, Scene, SelectiveScenes
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
 from activelabel.envs.shared import (
@@ -49,13 +50,15 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
 
     ## Description
     A task is a medical condition, an unlabelled pool of N images and a query set. The agent sees the pool's
-    embeddings and chooses K images at once; an oracle labels them; a prototype classifier is fitted on them and
-    judged on the query set. The problem is MedSelect's (Smit et al. 2021, §2 and §3).
+    embeddings and chooses K images at once; an oracle labels them; a prototype classifier is fitted on its answers and
+    judged by the true labels of the query set. The problem is MedSelect's (Smit et al. 2021, §2 and §3), whose oracle
+    is always right; others may be wrong, silent or dear (:mod:`activelabel.envs.oracles`).
 
     ## Action Space
     ``MultiDiscrete([N] * K)``: indices into the pool. The action is a set: the order does not count, and a repeated
     index is labelled once while the rest of its budget is lost (``duplicates="repeat"`` counts it as often as it
-    was drawn, as the released code does).
+    was drawn, as the released code does). Only where labels have costs does the order count: indices are paid one after
+    the other out of a budget of K, a repeated one by 1, and with the first that is too dear the rest of it is gone.
 
     ## Observation Space
     ``Dict``:
@@ -67,8 +70,8 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     The order of the images in the pool is random and carries no information.
 
     ## Rewards
-    The AUROC, 0 to 1, of the predictor on the query set, ties counted as one half. If no positive or no negative
-    image was chosen, the term of the missing class is 0.
+    The AUROC, 0 to 1, of the predictor on the query set, ties counted as one half. If the oracle called no image
+    positive or none negative, the term of the missing class is 0.
 
     ## Starting State
     A task, drawn from ``n_tasks`` of the part ``split``. ``reset(options={"task": i})`` plays task ``i``.
@@ -88,15 +91,16 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
 
     ## Information
     ``reset``: ``task`` (its number) and ``condition`` (its name). ``step``, besides these: ``ids`` (K,) rows of the
-    cohort that were chosen, ``labels`` (K,) what the oracle said, ``n_labelled`` how many different images were
-    labelled, ``positives`` among them, ``one_class`` whether a class was missing, and ``random_reward`` what K
-    images chosen at random would have earned (one draw, fixed for each task).
+    cohort that were chosen, ``labels`` (K,) what the oracle said, -1 where that was nothing or the budget was gone,
+    ``n_labelled`` how many different images were labelled, ``positives`` among them, ``one_class`` whether a class was
+    missing, and ``random_reward`` what K images chosen at random would have earned with the same oracle (one draw,
+    fixed for each task; NaN where a person would have to be asked for it).
 
     ## Rendering
-    ``render_mode="rgb_array"``: a map of the pool by principal components (of the part ``split``, fitted once), before
-    the step and after it; then with what was chosen, these images where the cohort has any, and ``random_reward``
-    beside the reward. ``"human"`` shows the same in a window of matplotlib's backend; one without windows shows
-    nothing.
+    ``render_mode="rgb_array"``: a map of the pool by principal components (of the part ``split``, fitted once; with
+    ``render_map="umap"`` by UMAP), before the step and after it; then with what was labelled, these images where the
+    cohort has any, and ``random_reward`` beside the reward. ``"human"`` shows the same in a window of matplotlib's
+    backend; one without windows shows nothing.
 
     ## Version History
     * v0: initial version.
@@ -111,13 +115,14 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
         standardizer: Standardizer | None = None,
         device: str | torch.device = "auto",
         render_mode: str | None = None,
+        render_map: str = "pca",
         **settings: Any,
     ) -> None:
-        self._renderer, self.render_mode = Renderer("SelectiveLabel-v0", render_mode), render_mode
+        self._renderer, self.render_mode = Renderer("SelectiveLabel-v0", render_mode, MODES, render_map), render_mode
         self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
         observation_space, action_space = _spaces(self.engine)
         self.observation_space, self.action_space = observation_space, action_space  # type: ignore[assignment]
-        self._scenes = SelectiveScenes(self.engine)
+        self._scenes = SelectiveScenes(self.engine, render_map)
         self._played: Played | None = None
         self._tasks: TaskBatch | None = None
         self._over = False
@@ -213,7 +218,7 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
     ----------
     num_envs: ``B``.
     cohort, standardizer, device, **settings: as for the single env.
-    render_mode: ``"rgb_array"`` or None.
+    render_mode, render_map: ``"rgb_array"`` or None, and as for the single env.
     autoreset_mode: what happens after the one step of an episode. ``SAME_STEP`` (default): ``step`` returns the
         next task, the last observation and info are in ``final_obs`` (views of the arrays that were returned
         before) and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets;
@@ -228,14 +233,16 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         standardizer: Standardizer | None = None,
         device: str | torch.device = "auto",
         render_mode: str | None = None,
+        render_map: str = "pca",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **settings: Any,
     ) -> None:
         check_num_envs(num_envs)
-        renderer = Renderer("SelectiveLabel-v0 (vector)", render_mode, VECTOR_MODES)
+        renderer = Renderer("SelectiveLabel-v0 (vector)", render_mode, VECTOR_MODES, render_map)
         self.engine = SelectiveLabelEngine(cohort, SelectiveLabelSettings.make(**settings), standardizer, device)
+        check_together(self.engine.oracle, num_envs)
         self._set_up(num_envs, _spaces(self.engine), autoreset_mode, renderer)
-        self._scenes = SelectiveScenes(self.engine)
+        self._scenes = SelectiveScenes(self.engine, render_map)
         self._played: Played | None = None
         self._tasks: TaskBatch | None = None
         self._over = np.ones(num_envs, dtype=np.bool_)

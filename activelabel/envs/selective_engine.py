@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load,
 from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.data.derived import largest
 from activelabel.devices import resolve_device
+from activelabel.envs.asking import NO_ANSWER, Oracle, Questions, answered, check_together, draws_of, paid
+from activelabel.envs.oracles import make_oracle
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
 from activelabel.envs.shared import make_settings
 from activelabel.errors import SettingsError, unknown
@@ -39,6 +41,10 @@ class SelectiveLabelSettings:
     held_out: conditions that tasks are never drawn of.
     predictor: ``"prototype"`` (cosine to the class mean, the paper), ``"mean-cosine"`` (mean of the cosines, the
         released code), or a callable.
+    oracle: who labels: ``"perfect"``, ``"noisy"``, ``"abstaining"``, ``"annotators"``, ``"human"``, or an object; see
+        :mod:`activelabel.envs.oracles`. The classes are the normal one and the condition; the query set is true with
+        any.
+    oracle_arguments: of an oracle that is given by name.
     duplicates: ``"once"``: a repeated index is labelled once and the rest of its budget is lost; ``"repeat"``: it
         counts as often as it was drawn.
     uncertain: what a label of -1 counts as: ``"positive"``, ``"negative"`` or ``"ignore"``.
@@ -57,6 +63,8 @@ class SelectiveLabelSettings:
     conditions: tuple[str, ...] | None = None
     held_out: tuple[str, ...] = ()
     predictor: str | Predictor = "prototype"
+    oracle: str | Oracle = "perfect"
+    oracle_arguments: dict[str, Any] = field(default_factory=dict)
     duplicates: str = "once"
     uncertain: str = "positive"
     standardize: bool = True
@@ -79,6 +87,9 @@ class SelectiveLabelSettings:
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
         make_predictor(self.predictor)
+        if not isinstance(self.oracle_arguments, dict):
+            raise SettingsError(f"oracle_arguments={self.oracle_arguments!r} must be names and values.")
+        make_oracle(self.oracle, **self.oracle_arguments)
 
     @classmethod
     def make(cls, **settings: Any) -> SelectiveLabelSettings:
@@ -99,12 +110,15 @@ class Outcome:
     ----------
     reward: float64 ``(B, M)``, AUROC on the query set.
     n_labelled: int64 ``(B, M)``, how many different images were labelled.
-    positives: int64 ``(B, M)``, how many of them are positive.
+    positives: int64 ``(B, M)``, how many of them the oracle called positive.
+    answers: int64 ``(B, M, K)``, what it said of each index: 1 positive, 0 negative, -1 nothing, or never asked because
+        the budget was spent.
     """
 
     reward: NDArray[np.float64]
     n_labelled: IntArray
     positives: IntArray
+    answers: IntArray
 
     @property
     def one_class(self) -> NDArray[np.bool_]:
@@ -139,6 +153,7 @@ class SelectiveLabelEngine:
             self.splits = split_cohort(self.cohort, published=True)
         else:
             self.splits = split_cohort(self.cohort, settings.fractions, seed=settings.split_seed)
+        self.oracle = make_oracle(settings.oracle, **settings.oracle_arguments)
         self.sampler = self._make_sampler()
         if standardizer is None:
             fit = settings.standardize
@@ -157,7 +172,7 @@ class SelectiveLabelEngine:
 
     def _make_sampler(self) -> TaskSampler:
         settings = self.settings
-        return TaskSampler(
+        sampler = TaskSampler(
             self.cohort,
             settings.conditions,
             settings.pool,
@@ -169,6 +184,15 @@ class SelectiveLabelEngine:
             seed=settings.task_seed,
             name=settings.split,
         )
+        for condition in sampler.conditions:
+            self.oracle.check(self.cohort, self._classes(self.cohort.class_index(condition)))
+        return sampler
+
+    def _classes(self, condition: int) -> tuple[str, str]:
+        """Return the names of the two classes of a task: negative, positive."""
+        cohort = self.cohort
+        assert cohort.normal is not None
+        return cohort.classes[cohort.normal], cohort.classes[condition]
 
     def sibling(self, **changes: Any) -> SelectiveLabelEngine:
         """Return an engine that plays other tasks of the same data, with the same standardisation and memory.
@@ -188,6 +212,8 @@ class SelectiveLabelEngine:
         other = copy.copy(self)
         other.settings = replace(self.settings, **changes)
         other.predictor = make_predictor(other.settings.predictor)
+        if {"oracle", "oracle_arguments"} & set(changes):
+            other.oracle = make_oracle(other.settings.oracle, **other.settings.oracle_arguments)
         other.sampler = other._make_sampler()
         return other
 
@@ -215,47 +241,73 @@ class SelectiveLabelEngine:
         Parameters
         ----------
         tasks: ``B`` tasks.
-        selections: int64 ``(B, M, K)``, indices into each task's pool; any K from 1 to N.
+        selections: int64 ``(B, M, K)``, indices into each task's pool; any K from 1 to N, which is the budget too.
 
         Raises
         ------
-        SettingsError: if the shape is wrong or an index is outside the pool.
+        SettingsError: if the shape is wrong, an index is outside the pool, or the oracle cannot answer.
         """
+        check_together(self.oracle, len(tasks))
         selections = check_selections(selections, len(tasks), tasks.pool.shape[1])
         chosen = torch.from_numpy(selections).to(self.device)
         pool = torch.from_numpy(tasks.pool).to(self.device)
-        pool_labels = torch.from_numpy(tasks.pool_labels).to(self.device)
         fresh = first_occurrences(chosen)
-        counts = fresh if self.settings.duplicates == "once" else torch.ones_like(fresh)
+        answers = self._ask(tasks, chosen, fresh)
+        heard, positive = answers != NO_ANSWER, answers == 1
+        labelled = fresh & heard
+        counts = labelled if self.settings.duplicates == "once" else heard
+        called = torch.zeros_like(pool).scatter_add(1, chosen.flatten(1), positive.long().flatten(1)) > 0
         reward = support_auroc(
             self.predictor,
             self.features,
-            *_support(pool, pool_labels, chosen, counts.double()),
+            *_support(pool, called, chosen, counts.double()),
             torch.from_numpy(tasks.query).to(self.device),
             torch.from_numpy(tasks.query_labels).to(self.device),
         )
-        labels = _at(pool_labels, chosen)
         return Outcome(
             reward.cpu().numpy(),
-            fresh.sum(dim=-1).cpu().numpy(),
-            (fresh & labels).sum(dim=-1).cpu().numpy(),
+            labelled.sum(dim=-1).cpu().numpy(),
+            (labelled & positive).sum(dim=-1).cpu().numpy(),
+            answers.cpu().numpy(),
         )
+
+    def _ask(self, tasks: TaskBatch, chosen: Tensor, fresh: Tensor) -> Tensor:
+        """Return what the oracle says of selections ``(B, M, K)``, int64; one index after the other while K pays."""
+        s, (batch, m, k) = self.settings, chosen.shape
+        slots = chosen.flatten(1)
+        draws = draws_of(self.oracle, s.pool, s.task_seed, s.split, tasks.index).to(self.device)
+        draws = draws.gather(1, slots[:, :, None].expand(-1, -1, self.oracle.draws))
+        each = draws.reshape(batch * m, k, self.oracle.draws)
+        budget = torch.full((batch * m,), k, device=self.device)
+        asked = paid(self.oracle, each, fresh.flatten(0, 1), budget)[0].reshape(batch, -1)
+        rows = np.take_along_axis(tasks.pool, slots.cpu().numpy(), axis=1)
+        truth = torch.from_numpy(tasks.pool_labels).to(self.device).gather(1, slots).long()
+        answers = torch.empty_like(slots)
+        for condition in np.unique(tasks.condition):  # the classes of a question have names
+            of = np.flatnonzero(tasks.condition == condition)
+            at, classes = torch.from_numpy(of).to(self.device), self._classes(int(condition))
+            asking = Questions(self.cohort, classes, rows[of], truth[at], asked[at], draws[at])
+            answers[at] = answered(self.oracle, asking)
+        return answers.reshape(chosen.shape)
 
     def play(self, tasks: TaskBatch, actions: IntArray) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
         """Return rewards ``(B,)`` of one action ``(B, K)`` a task, and the arrays of the step's info, ``(B, ...)``."""
         actions = np.asarray(actions)
         if actions.ndim != 2:
             raise SettingsError(f"actions must be ({len(tasks)}, K) indices into the pools, got shape {actions.shape}.")
-        random = self.random_selections(tasks, actions.shape[1])
-        outcome = self.score(tasks, np.stack([actions, random], axis=1))
+        selections = actions[:, None]
+        if not getattr(self.oracle, "one_at_a_time", False):
+            random = self.random_selections(tasks, actions.shape[1])
+            selections = np.stack([actions, random], axis=1)
+        outcome = self.score(tasks, selections)
         info = {
             **self.task_info(tasks),
             "ids": np.take_along_axis(tasks.pool, actions, axis=1),
-            "labels": np.take_along_axis(tasks.pool_labels, actions, axis=1).astype(np.int8),
+            "labels": outcome.answers[:, 0].astype(np.int8),
             "n_labelled": outcome.n_labelled[:, 0],
             "positives": outcome.positives[:, 0],
             "one_class": outcome.one_class[:, 0],
-            "random_reward": outcome.reward[:, 1],
+            "random_reward": outcome.reward[:, 1] if selections.shape[1] > 1 else np.full(len(tasks), np.nan),
         }
         return outcome.reward[:, 0], info
 

@@ -318,7 +318,7 @@ class VectorOneAtATime(_VectorWrapper):
 def _flat_space(space: Space[Any], keys: Sequence[str] | None) -> tuple[Box, tuple[str, ...]]:
     """Return the space of the concatenated keys, and their names."""
     if not isinstance(space, Dict):
-        raise SettingsError(f"the observation must be a Dict, not {space}.")
+        raise SettingsError(f"the observation must be a Dict, not a {type(space).__name__}.")
     names = tuple(space.spaces) if keys is None else tuple(keys)
     for name in names:
         if name not in space.spaces:

@@ -8,6 +8,7 @@ evaluation of the run.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -124,9 +125,10 @@ def _session(settings: RunSettings) -> list[Summary]:
             start.hparams[name].bool_value = value
         elif isinstance(value, int | float):
             start.hparams[name].number_value = value
+        elif isinstance(value, str | dict):
+            start.hparams[name].string_value = value if isinstance(value, str) else json.dumps(value)
         elif value is not None:
-            text = value if isinstance(value, str) else " ".join(map(str, value))
-            start.hparams[name].string_value = text
+            start.hparams[name].string_value = " ".join(map(str, value))
     end = plugin_data_pb2.SessionEndInfo(status=STATUS_SUCCESS)
     contents = {
         metadata.SESSION_START_INFO_TAG: plugin_data_pb2.HParamsPluginData(session_start_info=start),

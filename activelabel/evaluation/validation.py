@@ -21,6 +21,7 @@ from activelabel.envs import ActiveLabelEngine, RunningEpisodes, SelectiveLabelE
 from activelabel.evaluation.episodes import area, play_episodes
 from activelabel.evaluation.protocol import play
 from activelabel.evaluation.report import title
+from activelabel.files import remove_abandoned
 
 SHOWN = 10
 """Tasks or episodes of a validation, the first, of which TensorBoard gets histograms."""
@@ -76,6 +77,8 @@ class Validation(BaseCallback, ABC):
         """Return what the progress bar says of the training itself."""
 
     def _on_training_start(self) -> None:
+        for path in (self.best, self.checkpoint):
+            remove_abandoned(path)
         if self.bar is not None:  # what a resumed training has behind it is no part of its speed
             self.bar.initial = self.bar.n = self.position()
 
@@ -125,7 +128,7 @@ class MetaValidation(Validation):
     ----------
     engine: of the validation part; its tasks ``0 .. n_tasks - 1`` are used every time.
     n_tasks: how many.
-    every, references, best, checkpoint, bar: see :class:`Validation`.
+    *arguments: ``every``, ``references``, ``best``, ``checkpoint`` and ``bar`` of :class:`Validation`.
     """
 
     unit = "update"
@@ -173,7 +176,7 @@ class EpisodeValidation(Validation):
     engine: of the validation part; its episodes ``0 .. n_episodes - 1`` are used every time.
     n_episodes: how many.
     steps: of an episode.
-    every, references, best, checkpoint, bar: see :class:`Validation`.
+    *arguments: ``every``, ``references``, ``best``, ``checkpoint`` and ``bar`` of :class:`Validation`.
     """
 
     unit = "round"

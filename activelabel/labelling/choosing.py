@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from activelabel import plugins
 from activelabel.agents import DDQN, Reinforce
 from activelabel.baselines import POOL_BASELINES, KMedoids, PoolBaseline, make_pool_baseline
 from activelabel.baselines.activeml import PREFIX
@@ -17,7 +18,7 @@ from activelabel.baselines.pool import ProbabilityBaseline
 from activelabel.data.cohort import IntArray
 from activelabel.envs.candidates import margin
 from activelabel.envs.learners import make_learner
-from activelabel.errors import SettingsError, unknown
+from activelabel.errors import SettingsError
 from activelabel.evaluation.run import best_model
 from activelabel.labelling.project import ProjectSettings
 from activelabel.labelling.seeing import View, latent, observe, observe_as_agent
@@ -78,10 +79,10 @@ def make_chooser(settings: ProjectSettings, batch: int, device: str = "auto") ->
         return _of_run(Path(settings.model), seed, device)
     if settings.strategy == KMEDOIDS:
         return Medoids(seed)
-    if settings.strategy not in STRATEGIES and not settings.strategy.startswith(PREFIX):
-        raise SettingsError(
-            f"{unknown('strategy', settings.strategy, STRATEGIES)} One of scikit-activeml: {PREFIX}NAME."
-        )
+    name = settings.strategy
+    if name not in STRATEGIES and not name.startswith(PREFIX) and not plugins.exists("baseline", name):
+        said = plugins.not_known("baseline", name, STRATEGIES, "strategy")
+        raise SettingsError(f"{said} One of scikit-activeml: {PREFIX}NAME.")
     return Query(make_pool_baseline(settings.strategy, settings.k, seed), seed)
 
 
@@ -111,7 +112,7 @@ class Medoids(Chooser):
         medoids = KMedoids(k, self.seed).choose(x, np.zeros((len(x), 3), np.float32), [k])[k]
         sizes = followers(x, medoids)
         return [
-            (int(view.candidates[medoids[i]]), float(sizes[i]), f"the centre of a cluster of {sizes[i]} similar images")
+            (int(view.candidates[medoids[i]]), float(sizes[i]), _standing("the centre of a cluster", sizes[i]))
             for i in np.argsort(-sizes, kind="stable")
         ]
 
@@ -121,6 +122,10 @@ def followers(x: NDArray[np.float32], chosen: IntArray) -> IntArray:
     nearest = torch.cdist(torch.from_numpy(x).double(), torch.from_numpy(x[chosen]).double()).argmin(dim=1).numpy()
     nearest[chosen] = np.arange(len(chosen))
     return np.bincount(nearest, minlength=len(chosen)).astype(np.int64)
+
+
+def _standing(place: str, size: int) -> str:
+    return f"{place} of {size} similar images" if size > 1 else "unlike the others: stands for itself alone"
 
 
 class Query(Chooser):
@@ -159,7 +164,7 @@ class Query(Chooser):
             return [None if np.isinf(d) else float(d) for d in far], texts
         if self.name == "typiclust":
             sizes = followers(seen["embeddings"][0], places)
-            return sizes.tolist(), [f"typical of a group of {size} similar images" for size in sizes]
+            return sizes.tolist(), [_standing("typical of a group", size) for size in sizes]
         if isinstance(self.baseline, ProbabilityBaseline):
             scores = self.baseline.score(seen)[0][places]
             doubts = torn(view.classes, seen["probabilities"][0][places])

@@ -262,7 +262,8 @@ def _about(pool: Pool, folder: Path) -> list[str]:
     copies = f"; {pool.copies} files hold the same as another and count once" if pool.copies else ""
     lines = [f"{len(pool.present)} images{copies}"]
     if pool.unreadable:
-        lines.append(f"{len(pool.unreadable)} files cannot be used and are left out (listed in {folder / UNREADABLE}):")
+        left_out = f"{len(pool.unreadable)} files or folders cannot be used and are left out"
+        lines.append(f"{left_out} (listed in {folder / UNREADABLE}):")
     return lines + _some(pool.unreadable)
 
 

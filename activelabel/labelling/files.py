@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import posixpath
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from activelabel.data.readers.shared import read_csv
 from activelabel.errors import DataError, unknown
 from activelabel.files import write_text
 from activelabel.labelling.project import Batch, ProjectSettings, Statement
+from activelabel.reading import encodable, first_line
 
 COLUMNS = ("rank", "image", "label", "why", "score", "key")
 """Of the CSV file."""
@@ -149,7 +151,7 @@ class _Lookup:
 
     def __call__(self, known: Mapping[str, Any]) -> str | None:
         """Return the key of an image by its ``key``, ``path`` or ``image``, a path or a URL; None for another image."""
-        if known.get("key") in self.keys:
+        if isinstance(known.get("key"), str) and known["key"] in self.keys:
             return str(known["key"])
         for name in ("path", "image"):
             text = known.get(name)
@@ -174,7 +176,9 @@ class _Lookup:
 
 
 def _take(reading: Reading, file: Path, where: str, key: str, label: str, classes: Sequence[str]) -> None:
-    if classes and label not in classes:
+    if not encodable(label):
+        reading.problems.append(f"{where}: {label!r} is no text: half of a surrogate pair.")
+    elif classes and label not in classes:
         reading.problems.append(f"{where}: {unknown('class', label, classes)}")
     else:
         reading.statements.append(Statement(key, label, str(file.resolve())))
@@ -210,15 +214,16 @@ def _read_export(file: Path, look: _Lookup, classes: Sequence[str], reading: Rea
     except FileNotFoundError:
         raise DataError(f"{file}: no such file.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not readable as JSON ({error}).") from None
+        raise DataError(f"{file}: not readable as JSON ({first_line(error)}).") from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{file}: not an export of Label Studio: expected a list of tasks.")
     for number, task in enumerate(tasks, start=1):
-        where = f"{file}, task {task.get('id', number)}"
+        named = task.get("id", number)
+        where = f"{file}, task {named if isinstance(named, (str, int)) else number}"
         data = task["data"] if isinstance(task.get("data"), dict) else task
         key = look(data)
         if key is None:
-            reading.problems.append(f"{where}: '{data.get('image')}' is not in the folder of images.")
+            reading.problems.append(f"{where}: {reprlib.repr(data.get('image'))} is not in the folder of images.")
             continue
         answers = _answers(task)
         reading.empty += not answers
@@ -241,7 +246,8 @@ def _answers(task: Mapping[str, Any]) -> list[list[str]]:
     found = []
     for annotation in given:
         results = annotation.get("result") if isinstance(annotation, dict) else None
-        results = [part for part in results or [] if isinstance(part, dict) and part.get("type") == "choices"]
+        results = results if isinstance(results, list) else []
+        results = [part for part in results if isinstance(part, dict) and part.get("type") == "choices"]
         named = [part for part in results if part.get("from_name") == _CONTROL] or results
         classes = [text for part in named for text in _texts(part.get("value"))]
         if classes or (isinstance(annotation, dict) and annotation.get("was_cancelled")):
@@ -253,4 +259,6 @@ def _texts(value: Any) -> list[str]:
     """Return the choices in a value, which is one of them, a list, or ``{"choices": [...]}``."""
     if isinstance(value, dict):
         value = value.get("choices")
-    return [str(text).strip() for text in (value if isinstance(value, list) else [value]) if str(text or "").strip()]
+    texts = value if isinstance(value, list) else [value]
+    found = [str(text).strip() for text in texts if isinstance(text, (str, int, float))]
+    return [text for text in found if text]

@@ -31,7 +31,7 @@ class Pool:
     features: float32 ``(n, d)``.
     present: rows that are in the folder now.
     paths: the key of every readable path, copies and all.
-    unreadable: a message for each file that cannot be used.
+    unreadable: a message for each file or folder that cannot be used.
     """
 
     keys: list[str]
@@ -121,8 +121,9 @@ def read_pool(
 def _found(folder: Path) -> tuple[list[str], list[str]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images.")
-    names, unreadable = [], []
-    for name in images_below(folder, folder):
+    names: list[str] = []
+    unreadable: list[str] = []
+    for name in images_below(folder, folder, unreadable):
         try:
             name.encode()
         except UnicodeEncodeError:  # bytes that are no UTF-8: no CSV or JSON file could name it
@@ -130,6 +131,8 @@ def _found(folder: Path) -> tuple[list[str], list[str]]:
         else:
             names.append(name)
     if not names:
+        if unreadable:
+            raise DataError(f"{folder}: no images in it that can be read. {unreadable[0]}")
         raise DataError(f"{folder}: no images in it. Images are files that end in {', '.join(IMAGE_SUFFIXES)}.")
     return names, unreadable
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from activelabel.errors import DataError, SettingsError
+from activelabel.reading import first_line
 
 STATE = "project.sqlite"
 """The file in a project's folder that holds all but the features."""
 
+_UNREADABLE = (sqlite3.Error, UnicodeError)  # of a message that quotes a damaged name
 _VERSION = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -73,6 +75,11 @@ class ProjectSettings:
         if self.k < 1 or self.candidates < 1 or self.seed < 0:
             raise SettingsError(
                 f"k={self.k} and candidates={self.candidates} must be at least 1, and seed={self.seed} not negative."
+            )
+        if len(self.classes) == 1:
+            raise SettingsError(
+                f"one class, '{self.classes[0]}', leaves nothing to choose: name all, with blanks between them, as in "
+                "--classes NORMAL PNEUMONIA."
             )
         if len(set(self.classes)) != len(self.classes) or not all(name.strip() == name != "" for name in self.classes):
             raise SettingsError(
@@ -179,6 +186,9 @@ class Project:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._base = sqlite3.connect(path, timeout=60, isolation_level=None)
+        except sqlite3.Error as error:
+            raise DataError(f"{path}: not a usable project ({error}).") from None
+        try:
             version = self._base.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
                 raise DataError(f"{path}: a project of another version of ActiveLabel ({version}, not {_VERSION}).")
@@ -186,8 +196,12 @@ class Project:
                 for statement in _TABLES.split(";"):
                     self._base.execute(statement)
                 self._base.execute(f"PRAGMA user_version = {_VERSION}")
-        except sqlite3.Error as error:
-            raise DataError(f"{path}: not a usable project ({error}).") from None
+        except DataError:
+            self._base.close()
+            raise
+        except _UNREADABLE as error:
+            self._base.close()
+            raise DataError(f"{path}: not a usable project ({first_line(error)}).") from None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -196,17 +210,21 @@ class Project:
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._base.execute("COMMIT")
             except BaseException:
-                self._base.execute("ROLLBACK")
+                if self._base.in_transaction:  # a full disk may have ended it
+                    self._base.execute("ROLLBACK")
                 raise
-            self._base.execute("COMMIT")
         except sqlite3.Error as error:
-            raise DataError(f"{self.folder / STATE}: could not be written ({error}); nothing of it is lost.") from None
+            raise DataError(
+                f"{self.folder / STATE}: could not be written ({error}). What was there before is whole: make room "
+                "where the disk is full, and give the command again."
+            ) from None
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         try:
             return self._base.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise DataError(f"{self.folder / STATE}: not readable ({error}).") from None
 
     def close(self) -> None:
@@ -230,7 +248,7 @@ class Project:
             values = json.loads(found[0][0])
             values["classes"] = tuple(values["classes"])
             return ProjectSettings(**{f.name: values[f.name] for f in fields(ProjectSettings)})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{self.folder / STATE}: damaged settings ({error!r}).") from None
 
     def keep(self, settings: ProjectSettings) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from activelabel import plugins
 from activelabel.agents import StepSchedule
 from activelabel.agents.arguments import DDQN_ARGUMENTS, check_ddqn_arguments
 from activelabel.baselines import POOL_BASELINES
 from activelabel.baselines.activeml import PREFIX
 from activelabel.envs import ActiveLabelSettings
 from activelabel.envs.candidates import PROGRESS, SHORT
-from activelabel.errors import SettingsError, unknown
-from activelabel.settings.base import RunSettings
+from activelabel.errors import SettingsError
+from activelabel.settings.base import Options, check_plain
+from activelabel.settings.oracle import OracleSettings
 
 POOL_STRATEGIES = (*POOL_BASELINES, "lal-rl")
 """What an agent is compared with: the baselines, and LAL-RL, which is trained for it."""
@@ -32,44 +34,40 @@ _LEARNER = {
     },
 }
 """What each learner calls the settings that are its own."""
-_ORACLE = {
-    "perfect": {},
-    "noisy": {"oracle_rate": "rate", "oracle_confusion": "confusion"},
-    "abstaining": {"oracle_rate": "rate"},
-    "annotators": {
-        "oracle_errors": "errors",
-        "oracle_costs": "costs",
-        "oracle_abstain": "abstain",
-        "oracle_shares": "shares",
-    },
-}
-"""The same of each oracle that can answer in many episodes at once."""
 _AGENT = (*(name for name in DDQN_ARGUMENTS if name != "value_bias"), "device")
 """Of the command line; where values start is the agent's own affair."""
+_OF_AGENTS = tuple(name for name in _AGENT if name not in ("seed", "device"))
 
 
 def check_pool_strategies(names: Sequence[str]) -> None:
-    """Check names of strategies; whether scikit-activeml has one is found out where it is made.
+    """Check names of strategies; whether scikit-activeml has one, or one of the user's own is one, is found out where
+    it is made.
 
     Raises
     ------
     SettingsError: if one is unknown (with the closest match).
     """
     for name in names:
-        if name not in POOL_STRATEGIES and not name.startswith(PREFIX):
-            raise SettingsError(f"{unknown('strategy', name, POOL_STRATEGIES)} One of scikit-activeml: {PREFIX}NAME.")
+        if not (name in POOL_STRATEGIES or name.startswith(PREFIX) or plugins.exists("baseline", name)):
+            said = plugins.not_known("baseline", name, POOL_STRATEGIES, "strategy")
+            raise SettingsError(f"{said} One of scikit-activeml: {PREFIX}NAME.")
 
 
 @dataclass(frozen=True)
-class ActiveRunSettings(RunSettings):
+class ActiveRunSettings(OracleSettings):
     """Everything that determines a run of ``ActiveLabel-v0``."""
 
     agents: ClassVar[tuple[str, ...]] = ("ddqn", "lal-rl")
+    of_agents: ClassVar[tuple[str, ...]] = (
+        *_OF_AGENTS,
+        *("learning_rate", "lr_factor", "lr_start", "hidden", "scale_candidates"),
+    )
 
     env: str = "ActiveLabel-v0"
     """Environment id."""
     agent: str = "ddqn"
-    """Ddqn or lal-rl; ``hyperparams/<agent>.yml`` holds its presets."""
+    """Ddqn or lal-rl; ``hyperparams/<agent>.yml`` holds its presets. Or one of your own: package.module:Class, or the
+    name of an entry point."""
     against: tuple[str, ...] = (
         "random",
         "margin",
@@ -80,7 +78,7 @@ class ActiveRunSettings(RunSettings):
         "badge",
     )
     """Strategies of the closing evaluation: random, margin, entropy, uncertainty, average-confidence, k-center, badge,
-    typiclust, oracle, skactiveml:NAME, lal-rl (trained on first use)."""
+    typiclust, oracle, skactiveml:NAME, lal-rl (trained on first use), or one of your own."""
     classes: tuple[str, ...] | None = None
     """Classes to tell apart; by default all."""
     components: int | None = None
@@ -98,13 +96,16 @@ class ActiveRunSettings(RunSettings):
     """Unlabelled images that are offered at each step; by default the whole pool."""
     features: tuple[str, ...] = SHORT
     """What describes a candidate: confidence, probability, margin, entropy, labelled, unlabelled, nearest, density,
-    balance."""
+    balance, cost."""
     state: tuple[str, ...] = ("confidence", PROGRESS)
     """What describes the classifier: confidence, probability, per-class, progress."""
     state_images: int = 30
     """Images of the state set."""
     learner: str = "softmax"
-    """The classifier in an episode: softmax or logistic on features, or finetune, a network on images."""
+    """The classifier in an episode: softmax or logistic on features, finetune, a network on images, or one of your own:
+    package.module:Class, or the name of an entry point."""
+    learner_options: Options = field(default_factory=dict, hash=False)
+    """What a learner of your own is made with: '{neighbours: 5}'."""
     learner_c: float | None = None
     """Inverse strength of its regularisation; by default its own."""
     learner_epochs: int | None = None
@@ -121,20 +122,6 @@ class ActiveRunSettings(RunSettings):
     """Side in pixels that finetune scales images to; by default they stay as they are."""
     download: bool = False
     """Let finetune fetch published weights that are not here."""
-    oracle: str = "perfect"
-    """Who labels, in training and in every evaluation: perfect, noisy, abstaining or annotators."""
-    oracle_rate: float | None = None
-    """Share of images that the noisy oracle gets wrong, or on which the abstaining one gives no answer."""
-    oracle_confusion: tuple[float, ...] | None = None
-    """Of the noisy oracle instead of a rate: how often an image of each class is given each class, row by row."""
-    oracle_errors: tuple[float, ...] | None = None
-    """Share of images that each of several annotators gets wrong."""
-    oracle_costs: tuple[int, ...] | None = None
-    """What a label of each annotator takes of the budget; by default 1."""
-    oracle_abstain: tuple[float, ...] | None = None
-    """Share of images on which each annotator gives no answer; by default 0."""
-    oracle_shares: tuple[float, ...] | None = None
-    """Shares of the images that are the work of each annotator; by default alike."""
     distance: str = "euclidean"
     """Euclidean or cosine."""
     space: str = "latent"
@@ -216,10 +203,6 @@ class ActiveRunSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.oracle not in _ORACLE:
-            raise SettingsError(
-                f"{unknown('oracle of a run', self.oracle, _ORACLE)} A person answers in one episode at a time only."
-            )
         ActiveLabelSettings.make(**self.env_arguments())
         self._at_least_one(("threads", "episodes", "envs", "val_every", "val_episodes", "test_episodes"))
         if not self.hidden or min(self.hidden) < 1:
@@ -229,29 +212,23 @@ class ActiveRunSettings(RunSettings):
             if len(shares) != 4 or not min(shares) > 0 or not abs(sum(shares) - 1) <= 1e-6:
                 raise SettingsError(f"{name}={list(shares)} must be four positive numbers that sum to 1.")
         check_pool_strategies(self.against)
-        check_ddqn_arguments(SimpleNamespace(**self.agent_arguments(), value_bias=0.0))
+        check_plain("learner_options", self.learner_options)
+        if not self.plugged:
+            check_ddqn_arguments(SimpleNamespace(**self.agent_arguments(), value_bias=0.0))
 
     @property
     def learner_arguments(self) -> dict[str, Any]:
         """Arguments of the learner."""
-        return self._own_arguments("learner", _LEARNER)
-
-    @property
-    def oracle_arguments(self) -> dict[str, Any]:
-        """Arguments of the oracle."""
-        return self._own_arguments("oracle", _ORACLE)
-
-    def _own_arguments(self, kind: str, names_of: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """Return the arguments of what the setting ``kind`` names, as it calls them itself."""
-        # What is off or None is left to the learner or oracle.
-        given = {name: getattr(self, name) for own in names_of.values() for name in own}
-        given = {name: value for name, value in given.items() if value is not None and value is not False}
-        chosen = getattr(self, kind)
-        names = names_of.get(chosen, {})
-        for name, value in given.items():
-            if chosen in names_of and name not in names:
-                raise SettingsError(f"{name}={value} does not go with the {kind} '{chosen}'.")
-        return {names[name]: value for name, value in given.items() if name in names}
+        if self.learner in _LEARNER:
+            if self.learner_options:
+                raise SettingsError(
+                    f"learner_options={self.learner_options} are for a learner of your own; '{self.learner}' has "
+                    "settings."
+                )
+            return self._own_arguments("learner", _LEARNER)
+        if plugins.exists("learner", self.learner):  # another name is refused where the learner is made
+            self._own_arguments("learner", {**_LEARNER, self.learner: {}})  # refuses what is another learner's
+        return dict(self.learner_options)
 
     @property
     def val_shares(self) -> tuple[float, float, float, float]:
@@ -275,6 +252,8 @@ class ActiveRunSettings(RunSettings):
 
     def agent_arguments(self) -> dict[str, Any]:
         """Return the agent's keyword arguments."""
+        if self.plugged:
+            return self._plugged_arguments()
         return {
             "learning_rate": StepSchedule(self.learning_rate, self.lr_factor, self.lr_start),
             "policy_kwargs": {"hidden": list(self.hidden), "standardize": self.scale_candidates},

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from activelabel import plugins
 from activelabel.agents import SELECTORS, StepSchedule
 from activelabel.agents.arguments import check_anchor, check_arguments
 from activelabel.agents.policies import INPUTS
 from activelabel.baselines import BASELINES
 from activelabel.envs import SelectiveLabelSettings
 from activelabel.errors import SettingsError, unknown
-from activelabel.settings.base import RunSettings
+from activelabel.settings.oracle import OracleSettings
 
 STRATEGIES = (*BASELINES, "clinical")
 """What an agent is compared with: the baselines, and the same selector on age, sex and view alone (MedSelect §3.4)."""
 
 
+def check_strategies(names: Sequence[str], plugged: bool = False) -> None:
+    """Check names of strategies; whether one of the user's own is one is found out where it is made.
+
+    Parameters
+    ----------
+    names: of strategies.
+    plugged: whether the agent that they are compared with is one of the user's own.
+
+    Raises
+    ------
+    SettingsError: if one is unknown (with the closest match), or does not go with the agent.
+    """
+    for name in names:
+        plugins.check("baseline", name, STRATEGIES, "strategy")
+        if name == "clinical" and plugged:
+            raise SettingsError("'clinical' is the selector of reinforce on other inputs; this run has another agent.")
+
+
 @dataclass(frozen=True)
-class SelectiveRunSettings(RunSettings):
+class SelectiveRunSettings(OracleSettings):
     """Everything that determines a run of ``SelectiveLabel-v0``."""
 
     agents: ClassVar[tuple[str, ...]] = ("reinforce",)
+    of_agents: ClassVar[tuple[str, ...]] = (
+        *("n_samples", "baseline", "replacement", "learning_rate", "lr_factor", "lr_start"),
+        *("selector", "hidden", "anchor", "clusters_share", "inputs"),
+    )
 
     env: str = "SelectiveLabel-v0"
     """Environment id."""
     agent: str = "reinforce"
-    """Name of the agent; ``hyperparams/<agent>.yml`` holds its presets."""
+    """Name of the agent; ``hyperparams/<agent>.yml`` holds its presets. Or one of your own: package.module:Class, or
+    the name of an entry point."""
     against: tuple[str, ...] = ("random", "kmedoids")
-    """Strategies of the closing evaluation: random, kmedoids, clinical."""
+    """Strategies of the closing evaluation: random, kmedoids, clinical, or one of your own."""
     conditions: tuple[str, ...] | None = None
     """Conditions to train on; by default all with 5 % prevalence that are not held out."""
     held_out: tuple[str, ...] = ()
@@ -92,16 +117,14 @@ class SelectiveRunSettings(RunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         SelectiveLabelSettings.make(**self.env_arguments())
-        self._at_least_one(("updates", "val_every", "val_tasks", "test_tasks", "hidden"))
+        self._at_least_one(("updates", "batch_size", "val_every", "val_tasks", "test_tasks", "hidden"))
         if not self.k <= (self.val_pool or self.pool):
             raise SettingsError(f"k={self.k} images cannot be chosen from validation pools of {self.val_pool}.")
         for k in self.eval_k:
             if not 1 <= k <= self.pool:
                 raise SettingsError(f"eval_k: {k} images cannot be chosen from a pool of {self.pool}.")
         self._check_left_out()
-        for name in self.against:
-            if name not in STRATEGIES:
-                raise SettingsError(unknown("strategy", name, STRATEGIES))
+        check_strategies(self.against, self.plugged)
         for name in self.inputs or ("",):
             if name not in INPUTS:
                 raise SettingsError(unknown("policy input", name, INPUTS))
@@ -110,8 +133,9 @@ class SelectiveRunSettings(RunSettings):
         check_anchor(self.anchor, self.clusters_share)
         if self.replacement and SELECTORS[self.selector].own_rule:
             raise SettingsError(f"the selector '{self.selector}' draws without replacement; leave out --replacement.")
-        arguments = self.agent_arguments()
-        check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
+        if not self.plugged:
+            arguments = self.agent_arguments()
+            check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
 
     def _check_left_out(self) -> None:
         for name in self.left_out:
@@ -138,6 +162,8 @@ class SelectiveRunSettings(RunSettings):
         ----------
         inputs: what the selector sees instead of the setting's, such as ``("clinical",)``.
         """
+        if self.plugged:
+            return self._plugged_arguments()
         policy: dict[str, Any] = {"inputs": list(inputs or self.inputs), "hidden": self.hidden}
         if self.selector == "anchored":
             policy |= {"anchor": self.anchor, "clusters_share": self.clusters_share}

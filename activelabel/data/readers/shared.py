@@ -76,10 +76,29 @@ def images_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if is_image(entry.name) and entry.is_file())
 
 
-def images_below(folder: Path, root: Path) -> list[str]:
-    """Return the paths of all images below a folder, relative to ``root``, with forward slashes, sorted."""
+def images_below(folder: Path, root: Path, refused: list[str] | None = None) -> list[str]:
+    """Return the paths of all images below a folder, relative to ``root``, with forward slashes, sorted.
+
+    Parameters
+    ----------
+    folder: where to look; one that is not there has none.
+    root: that the paths are relative to.
+    refused: gets a message for each folder that may not be read.
+
+    Raises
+    ------
+    DataError: if a folder may not be read and there is no list to say so.
+    """
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            message = f"{error.filename}: a folder that may not be read ({error.strerror})."
+            if refused is None:
+                raise DataError(message)
+            refused.append(message)
+
     found: list[str] = []
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if visible(name)]
         found += [(Path(here) / name).relative_to(root).as_posix() for name in files if is_image(name)]
     return sorted(found)
@@ -127,7 +146,9 @@ def file_cohort(root: Path, names: Sequence[str], **fields: Any) -> Cohort:
 
 def one_hot(codes: Sequence[int], classes: int) -> NDArray[np.int8]:
     """Return int8 ``(n, classes)`` with a 1 in the column of each row's class."""
-    return np.eye(classes, dtype=np.int8)[np.asarray(codes, dtype=np.int64)]
+    matrix = np.zeros((len(codes), classes), dtype=np.int8)
+    matrix[np.arange(len(codes)), np.asarray(codes, dtype=np.int64)] = 1
+    return matrix
 
 
 def refuse_empty(source: str, labels: NDArray[np.int8], classes: Sequence[str]) -> None:
@@ -219,7 +240,8 @@ class Table:
             if cell.lower() in ("", "nan", "na", "unknown"):
                 continue
             try:
-                values[row] = float(cell)
+                with np.errstate(over="ignore"):  # beyond float32: infinite, and refused below
+                    values[row] = float(cell)
             except ValueError:
                 raise DataError(f"{self.where(row, column)}: '{cell}' is no number.") from None
             if not np.isfinite(values[row]):

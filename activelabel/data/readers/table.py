@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from activelabel.data.cohort import Cohort, FloatArray, Source, guess_normal
 from activelabel.data.readers.shared import SEX, SPLIT_NAMES, Table, existing, file_cohort, one_hot, read_csv
 from activelabel.errors import DataError, SettingsError
+from activelabel.reading import check_classes, naming
 
 _LABELS = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0}
 _VIEWS = {"frontal": 1.0, "pa": 1.0, "ap": 1.0, "lateral": 0.0, "l": 0.0, "ll": 0.0, "rl": 0.0, "1": 1.0, "0": 0.0}
@@ -59,6 +60,23 @@ def read_table(
     if labels is not None and (isinstance(labels, str) or not labels):
         raise SettingsError(f"labels={labels!r} must be a list of columns.")
     folder = csv.parent if root is None else Path(root).expanduser()
+    columns = {"patient": patient, "age": age, "sex": sex, "view": view, "split": split}
+    try:
+        return _cohort(csv, folder, path, label, labels, missing, columns)
+    except DataError as error:
+        raise DataError(naming(csv, error)) from None
+
+
+def _cohort(
+    csv: Path,
+    folder: Path,
+    path: str,
+    label: str | None,
+    labels: Sequence[str] | None,
+    missing: str,
+    columns: dict[str, str | None],
+) -> Cohort:
+    patient, age, sex, view, split = columns.values()
     table = read_csv(csv)
     names = _filled(table, path)
     rows = existing(str(csv), folder, names, missing)
@@ -67,6 +85,7 @@ def read_table(
         column = label or "label"
         cells = _filled(table, column)
         classes = tuple(sorted(set(cells)))
+        check_classes(f"{csv}, column '{column}'", len(cells), len(classes), csv.stat().st_size)
         place = {name: number for number, name in enumerate(classes)}
         matrix = one_hot([place[cell] for cell in cells], len(classes))
     else:

@@ -9,12 +9,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from activelabel.agents import AGENTS
+from activelabel import plugins
+from activelabel.agents import AGENTS, find_agent
 from activelabel.baselines import BASELINES, POOL_BASELINES
 from activelabel.baselines.activeml import PREFIX
 from activelabel.data.catalog import CATALOG, absolute, data_root
+from activelabel.data.own import is_own
 from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation.study.spec import (
@@ -30,6 +30,7 @@ from activelabel.evaluation.study.spec import (
     StrategyEntry,
     Study,
 )
+from activelabel.reading import naming, read_yaml
 from activelabel.settings import (
     ENVS,
     SETTINGS,
@@ -41,6 +42,7 @@ from activelabel.settings import (
 )
 from activelabel.settings.active import POOL_STRATEGIES
 
+_LARGEST = 5000
 _STUDY = ("about", "paper", "seeds", "grids")
 _GRID = ("env", "data", "strategies", "preset", "settings", "seeds", "reference", "audit", "train_each")
 
@@ -68,12 +70,16 @@ def read_study(name_or_path: str) -> Study:
     if name_or_path not in known and path.suffix not in (".yaml", ".yml"):
         raise SettingsError(f"{unknown('study', name_or_path, known)} Or give the path of a .yaml file.")
     try:
-        text = path.read_text("utf-8")
-        values = yaml.safe_load(text)
+        text, values = read_yaml(path)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file. Studies that come with the package: {', '.join(known)}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from None
+    try:
+        return _study(path, text, values)
+    except SettingsError as error:
+        raise SettingsError(naming(path, error)) from None
+
+
+def _study(path: Path, text: str, values: Any) -> Study:
     where = str(path)
     _check_keys(values, _STUDY, where, required=("grids",))
     paper = values.get("paper")
@@ -141,6 +147,7 @@ def _budgets(values: dict[str, Any], env: str, first: RunSettings, where: str) -
     assert isinstance(first, ActiveRunSettings)
     labels = _numbers(values.get("labels", [first.budget]), f"{where}.labels", 1)
     batches = _numbers(values.get("batch", [first.batch]), f"{where}.batch", 1)
+    _check_size(len(labels) * len(batches), "budgets", where)
     return tuple(Budget(labels=n, batch=b) for n, b in itertools.product(labels, batches))
 
 
@@ -157,6 +164,8 @@ def _reference(given: Any, strategies: tuple[StrategyEntry, ...], env: str, wher
 
 def _check_grid(grid: Grid, where: str) -> None:
     """Check what only shows when entries come together."""
+    agents = sum(entry.agent is not None for entry in grid.strategies)
+    _check_size(len(grid.data) * len(grid.budgets) * (1 + agents), "pairs of a data set, a budget and an agent", where)
     for i, data in enumerate(grid.data):
         for budget in grid.budgets:
             try:
@@ -175,6 +184,12 @@ def _check_grid(grid: Grid, where: str) -> None:
                         raise SettingsError(f"{where}.strategies[{j}] on '{data.name}': {error}") from None
 
 
+def _check_size(count: int, what: str, where: str) -> None:
+    """Refuse what would take minutes to check."""
+    if count > _LARGEST:
+        raise SettingsError(f"{where}: {count} {what}; a grid has at most {_LARGEST}. Split it.")
+
+
 def _data(entry: Any, env: str, start: str, common: dict[str, Any], where: str, beside: Path) -> DataEntry:
     values = {"data": entry} if isinstance(entry, str) else entry
     _check_keys(values, ("data", "name", "images", "preset", "settings"), where, required=("data",))
@@ -186,12 +201,13 @@ def _data(entry: Any, env: str, start: str, common: dict[str, Any], where: str, 
         settings = type(base).from_mapping({**asdict(base), **common, **own, "data": found, "against": []}, where)
     except SettingsError as error:
         raise SettingsError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
-    return DataEntry(str(values.get("name", Path(str(values["data"])).stem)), settings, images)
+    given = str(values["data"])
+    return DataEntry(str(values.get("name", given if is_own(given, CATALOG) else Path(given).stem)), settings, images)
 
 
 def _find(given: str, beside: Path, where: str) -> str:
-    """Return a name of the catalogue or an absolute path."""
-    if given in CATALOG:
+    """Return a name of the catalogue or of a user's own data set, or an absolute path."""
+    if given in CATALOG or is_own(given, CATALOG):
         return given
     if given.partition(":")[0] in {*CATALOG, "medmnist"} and ":" in given:
         return absolute(given)
@@ -200,8 +216,8 @@ def _find(given: str, beside: Path, where: str) -> str:
         if path.exists():
             return str(path.resolve())
     raise SettingsError(
-        f"{where}: {unknown('data set', given, CATALOG)} Nor is there such a file beside the study file, in the "
-        f"current folder, or in {data_root()} (set ACTIVELABEL_DATA)."
+        f"{where}: {plugins.not_known('data set', given, CATALOG)} Nor is there such a file beside the study file, "
+        f"in the current folder, or in {data_root()} (set ACTIVELABEL_DATA)."
     )
 
 
@@ -217,11 +233,18 @@ def _strategy(entry: Any, env: str, where: str) -> StrategyEntry:
             return StrategyEntry(entry, entry)
         if entry in (BASELINES if env == SELECTIVE else POOL_BASELINES) or (env == ACTIVE and entry.startswith(PREFIX)):
             return StrategyEntry(entry)
-        raise SettingsError(f"{where}: {unknown('strategy', entry, {*known, *agents})}")
+        if plugins.exists("baseline", entry) or plugins.exists("agent", entry):
+            return StrategyEntry(entry, entry) if _learns(entry, where) else StrategyEntry(entry)
+        every = {*known, *agents, *plugins.names("agent")}
+        raise SettingsError(f"{where}: {plugins.not_known('baseline', entry, every, 'strategy')}")
     _check_keys(entry, ("agent", "name", "preset", "settings"), where, required=("agent",))
     agent = str(entry["agent"])
-    if agent not in agents:
-        raise SettingsError(f"{where}.agent: {unknown('agent', agent, agents if agent in AGENTS else AGENTS)}")
+    if agent in AGENTS and agent not in agents:
+        raise SettingsError(f"{where}.agent: {unknown('agent', agent, agents)}")
+    try:
+        find_agent(agent)
+    except SettingsError as error:
+        raise SettingsError(f"{where}.agent: {error}") from None
     own = _settings(entry.get("settings", {}), SETTINGS[env], f"{where}.settings")
     for name in own:
         if name in (*FIXED[env], "env", "agent", "preset", "seed", "against"):
@@ -236,6 +259,20 @@ def _strategy(entry: Any, env: str, where: str) -> StrategyEntry:
         except SettingsError as error:
             raise SettingsError(f"{where}.preset: {error}") from None
     return StrategyEntry(str(entry.get("name", agent)), agent, None if start is None else str(start), own)
+
+
+def _learns(name: str, where: str) -> bool:
+    """Say whether a strategy of a user's own is an agent; a name of both a baseline and an agent is the baseline's.
+
+    Raises
+    ------
+    SettingsError: if it cannot be imported.
+    """
+    kind = "baseline" if plugins.is_path(name) or name in plugins.names("baseline") else "agent"
+    try:
+        return hasattr(plugins.load(kind, name), "learn")
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def _settings(values: Any, cls: type[RunSettings], where: str) -> dict[str, Any]:

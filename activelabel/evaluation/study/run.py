@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from activelabel.baselines import make_pool_baseline
+from activelabel.baselines import make_baseline, make_pool_baseline
 from activelabel.data import Cohort
 from activelabel.errors import ActiveLabelError, SettingsError, unknown
 from activelabel.evaluation.active_run import ActiveRun
@@ -96,7 +96,7 @@ def run_study(
 
     Parameters
     ----------
-    study: see :func:`~activelabel.evaluation.study.spec.read_study`.
+    study: see :func:`~activelabel.evaluation.study.reading.read_study`.
     out: the study's folder; with a cluster, one that all its machines see.
     backend, address, jobs: see :func:`~activelabel.evaluation.study.backends.connected`.
     file: one of :data:`FILES`.
@@ -234,10 +234,10 @@ def _check(grid: Grid, entry: DataEntry, data: Data, cells: Sequence[EvaluateCel
     for budget in grid.budgets:
         if isinstance(run, ActiveRun):
             run.test.sibling(budget=budget.labels, batch=budget.batch)
-    if grid.env == ACTIVE:
-        for strategy in grid.strategies:
-            if strategy.agent is None:
-                make_pool_baseline(strategy.name)
+    make = make_pool_baseline if grid.env == ACTIVE else make_baseline
+    for strategy in grid.strategies:
+        if strategy.agent is None:
+            make(strategy.name)
     seen = set()
     for cell in cells:
         if cell.model is not None and not cell.model.finished(out):
