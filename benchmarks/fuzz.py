@@ -69,6 +69,7 @@ def mutated(name: str, settings: Settings) -> int:
     from benchmarks.fuzzing.targets import TARGETS
 
     torch.set_num_threads(1)
+    faulthandler.enable(sys.__stderr__ or 2)  # a crash says where
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
         target = TARGETS[name](Path(folder))

@@ -24,7 +24,7 @@ from activelabel.plugins import GROUPS
 
 SCRIPTS = re.compile(r"(train|evaluate|examples/\w+)\.py$")
 MODULES = re.compile(r"(activelabel|benchmarks)(\.|$)")
-OPTIONAL = {"sb3_contrib", "torchrl", "umap", "atheris", "monai", "pydicom", "medmnist", "skactiveml"}
+OPTIONAL = {"sb3_contrib", "tensordict", "torchrl", "umap", "atheris", "monai", "pydicom", "medmnist", "skactiveml"}
 """Packages that an example may import at its top and a tester need not have."""
 
 with_python = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]

@@ -16,9 +16,10 @@ NO_UPPER = {
     "scikit-learn-extra": "its last release was in 2023",
     **dict.fromkeys(("dask", "ray"), "named by date, or released every few weeks; joblib's backend hides them"),
     **dict.fromkeys(
-        ("pytest", "pytest-cov", "coverage", "hypothesis", "ruff", "mypy", "statsmodels"), "no user has it"
+        ("pytest", "pytest-cov", "coverage", "hypothesis", "ruff", "mypy", "statsmodels", "setuptools"),
+        "no user has it",
     ),
-    **dict.fromkeys(("types-pyyaml", "atheris", "nox", "uv"), "no user has it"),
+    **dict.fromkeys(("types-pyyaml", "atheris", "nox", "uv", "setuptools"), "no user has it"),
 }
 """Dependencies without an upper bound, and the reason."""
 

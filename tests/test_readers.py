@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from activelabel.data import Cohort, images, load, split_cohort
 from activelabel.data.images import ImageFiles, UnreadableImage
 from activelabel.data.readers import read_folder, read_table
+from activelabel.data.readers.shared import images_below
 from activelabel.errors import DataError, DuplicateImagesWarning, SettingsError
 
 
@@ -283,3 +285,11 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     for options in ({"label": "a", "labels": ["b"]}, {"labels": []}, {"labels": "text"}):
         with pytest.raises(SettingsError, match="labels="):
             read_table(tmp_path / "t.csv", **options)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_that_is_named_like_an_image_is_left_out(tmp_path: Path) -> None:
+    write_image(tmp_path / "A" / "a.png")
+    os.mkfifo(tmp_path / "A" / "pipe.png")
+    (tmp_path / "A" / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    assert images_below(tmp_path, tmp_path) == ["A/a.png", "A/nowhere.png"]

@@ -263,6 +263,7 @@ def test_an_oracles_file_that_is_none_is_refused(tmp_path: Path, text: str) -> N
         {"data": {"key": "k"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": [[["cat"]]]}}]}]},
         {"key": "k", "label": "\ud800"},
         {"id": [[]], "image": {"a": [1]}},
+        {"id": "\ud800", "image": "\udfff"},
     ],
 )
 def test_an_export_with_odd_values_is_told_or_passed_over(tmp_path: Path, task: dict[str, Any]) -> None:
@@ -287,6 +288,19 @@ def test_a_damaged_project_is_refused_and_closed(tmp_path: Path) -> None:
     base.close()
     opened = Project(tmp_path)
     assert "damaged settings" in refused(lambda _: opened.settings, path)
+    opened.close()
+
+
+@pytest.mark.parametrize("place", ["a\0b", b"a"])
+def test_a_project_with_values_of_other_types_is_refused(tmp_path: Path, place: object) -> None:
+    Project(tmp_path, create=True).close()
+    with sqlite3.connect(tmp_path / STATE) as base:
+        base.execute("INSERT INTO batches VALUES (1, ?, 'x', 0)", (place,))
+        base.execute("INSERT INTO statements VALUES (1, 1, 'k', ?, 's', 't')", (b"cat",))
+    base.close()
+    opened = Project(tmp_path)
+    assert "damaged" in refused(lambda _: opened.batches(), tmp_path / STATE)
+    assert "damaged" in refused(lambda _: opened.answers(), tmp_path / STATE)
     opened.close()
 
 
@@ -319,19 +333,6 @@ def test_values_of_another_type_are_refused_where_they_stand(tmp_path: Path, tex
         assert read_config(path).learning_rate == 1e18  # type: ignore[attr-defined]
     else:
         assert said in refused(read_config, path)
-
-
-def test_reading_settings_imports_no_agent_baseline_or_data_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "spy.py").write_text("open('was-run', 'w').close()\nclass Agent: ...\n")
-    (tmp_path / "config.yaml").write_text("{env: ActiveLabel-v0, agent: 'spy:Agent', against: ['spy:Agent']}")
-    assert read_config(tmp_path / "config.yaml").agent == "spy:Agent"
-    grid = "{env: ActiveLabel-v0, data: ['spy:Agent'], strategies: ['spy:Agent', {agent: 'spy:Agent', name: x}]}"
-    (tmp_path / "study.yaml").write_text(f"grids: {{g: {grid}}}")
-    assert len(read_study("study.yaml").grids[0].strategies) == 2
-    assert not (tmp_path / "was-run").exists()
 
 
 def test_errors_are_of_their_kind(tmp_path: Path) -> None:

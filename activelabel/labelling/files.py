@@ -139,6 +139,8 @@ def read_labels(files: Sequence[Path], paths: Mapping[str, str], settings: Proje
     reading, look = Reading(), _Lookup(paths, settings)
     for file in files:
         (_read_export if file.suffix.lower() == ".json" else _read_table)(file, look, settings.classes, reading)
+    # JSON can hold halves of surrogate pairs, which cannot be printed.
+    reading.problems = [text.encode("utf-8", "backslashreplace").decode() for text in reading.problems]
     return reading
 
 

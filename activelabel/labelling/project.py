@@ -20,6 +20,9 @@ STATE = "project.sqlite"
 """The file in a project's folder that holds all but the features."""
 
 _UNREADABLE = (sqlite3.Error, UnicodeError)  # of a message that quotes a damaged name
+_KINDS: dict[str, Any] = {"i": int, "t": str, "T": (str, type(None)), "F": (float, int, type(None))}
+"""Types of SQLite's columns: whole number, text, text or none, number or none. SQLite itself takes anything."""
+
 _VERSION = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -221,11 +224,17 @@ class Project:
                 "where the disk is full, and give the command again."
             ) from None
 
-    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    def _rows(self, kinds: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return what is found; ``kinds`` has a letter of :data:`_KINDS` for each column."""
         try:
-            return self._base.execute(query, values).fetchall()
+            found = self._base.execute(query, values).fetchall()
         except _UNREADABLE as error:
             raise DataError(f"{self.folder / STATE}: not readable ({error}).") from None
+        types = [_KINDS[kind] for kind in kinds]
+        for row in found:
+            if not all(isinstance(value, kind) for value, kind in zip(row, types, strict=True)):
+                raise DataError(f"{self.folder / STATE}: damaged: '{query}' finds {row!r}.")
+        return found
 
     def close(self) -> None:
         """Close the file."""
@@ -241,7 +250,7 @@ class Project:
         ------
         DataError: if they are damaged.
         """
-        found = self._rows("SELECT value FROM settings WHERE name = 'settings'")
+        found = self._rows("t", "SELECT value FROM settings WHERE name = 'settings'")
         if not found:
             return None
         try:
@@ -266,11 +275,11 @@ class Project:
 
     def paths(self) -> dict[str, str]:
         """Return the key of every path that was ever seen."""
-        return dict(self._rows("SELECT path, key FROM paths"))
+        return dict(self._rows("tt", "SELECT path, key FROM paths"))
 
     def patients(self) -> dict[str, str]:
         """Return the patient of each key that has one."""
-        return dict(self._rows("SELECT key, patient FROM patients"))
+        return dict(self._rows("tt", "SELECT key, patient FROM patients"))
 
     # -- giving out ---------------------------------------------------------------------------------------------------
 
@@ -306,9 +315,13 @@ class Project:
         """Return all batches, the first first."""
         found = []
         for number, place, strategy, seen in self._rows(
-            "SELECT number, place, strategy, seen FROM batches ORDER BY number"
+            "itti", "SELECT number, place, strategy, seen FROM batches ORDER BY number"
         ):
-            items = self._rows("SELECT key, path, rank, score, why FROM given WHERE batch = ? ORDER BY rank", number)
+            items = self._rows(
+                "ttiFt", "SELECT key, path, rank, score, why FROM given WHERE batch = ? ORDER BY rank", number
+            )
+            if "\0" in place:
+                raise DataError(f"{self.folder / STATE}: damaged: a batch written to {place!r}.")
             out = (self.folder / place).resolve()
             found.append(Batch(number, out, strategy, seen, tuple(Item(*item) for item in items)))
         return found
@@ -348,7 +361,9 @@ class Project:
 
     def _last_of_each_source(self) -> dict[tuple[str, str], set[str | None]]:
         found: dict[tuple[str, str], tuple[int, set[str | None]]] = {}
-        for reading, key, label, source in self._rows("SELECT reading, key, label, source FROM statements ORDER BY id"):
+        for reading, key, label, source in self._rows(
+            "itTt", "SELECT reading, key, label, source FROM statements ORDER BY id"
+        ):
             if found.get((source, key), (0,))[0] != reading:
                 found[source, key] = (reading, set())
             found[source, key][1].add(label)
@@ -356,13 +371,13 @@ class Project:
 
     def seen(self) -> int:
         """Return how many statements there are."""
-        return int(self._rows("SELECT count(*) FROM statements")[0][0])
+        return int(self._rows("i", "SELECT count(*) FROM statements")[0][0])
 
     def answers(self) -> Answers:
         """Return the present labels; that somebody skipped an image takes away no label."""
         last: dict[str, tuple[int, set[str]]] = {}
         skipped = set()
-        for reading, key, label in self._rows("SELECT reading, key, label FROM statements ORDER BY id"):
+        for reading, key, label in self._rows("itT", "SELECT reading, key, label FROM statements ORDER BY id"):
             if label is None:
                 skipped.add(key)
                 continue

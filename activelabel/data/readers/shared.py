@@ -100,7 +100,9 @@ def images_below(folder: Path, root: Path, refused: list[str] | None = None) -> 
     found: list[str] = []
     for here, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if visible(name)]
-        found += [(Path(here) / name).relative_to(root).as_posix() for name in files if is_image(name)]
+        named = [Path(here) / name for name in files if is_image(name)]
+        # A pipe of that name would be waited on for ever; a link that leads nowhere is told when it is read.
+        found += [path.relative_to(root).as_posix() for path in named if path.is_file() or not path.exists()]
     return sorted(found)
 
 
