@@ -16,6 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from wrapped_play import B, Wrapped
 
 from activelabel.data import Cohort
 from activelabel.envs import observing
@@ -24,7 +25,6 @@ from activelabel.envs.sb3 import GymnasiumVecEnv
 from activelabel.envs.wrappers import VectorFlattenCandidates
 from activelabel.errors import DataError, SettingsError
 
-B = 3
 ONE = {**ACTIVE, "batch": 1, "budget": 4}
 FEW = {**ACTIVE, "candidates": 9, "observe": ("embeddings",)}
 DEAR = {"oracle": "annotators", "oracle_arguments": {"errors": [0.5, 0.0], "costs": [1, 3], "abstain": [0.3, 0]}}
@@ -59,32 +59,15 @@ def row_costs(cohort: Cohort) -> list[float]:
     return (np.arange(len(cohort)) % 7 / 8).tolist()
 
 
-class Case:
-    """Makes both forms of a case, wrapped."""
+class Case(Wrapped):
+    """A case by name; its images, and costs that stand for what the cohort has."""
 
     def __init__(self, name: str, cohort: Cohort, blobs: Cohort) -> None:
-        self.id, settings, wrappers = CASES[name]
-        self.cohort = with_images(cohort if self.id == "SelectiveLabel-v0" else blobs)
-        self.arguments = {"cohort": self.cohort, "device": "cpu", **settings}
+        env, settings, around = CASES[name]
+        self.cohort = with_images(cohort if env == "SelectiveLabel-v0" else blobs)
         known = {BY_ROW: row_costs(self.cohort), OF_COHORT: {n: i / 4 for i, n in enumerate(self.cohort.classes)}}
-        self.wrappers = [
-            (n, {k: known.get(v, v) if isinstance(v, str) else v for k, v in a.items()}) for n, a in wrappers
-        ]
-
-    def inside(self) -> Any:
-        return gym.make(self.id, **self.arguments)
-
-    def single(self) -> Any:
-        env = self.inside()
-        for name, arguments in self.wrappers:
-            env = getattr(observing, name)(env, **arguments)
-        return env
-
-    def vector(self, **changes: Any) -> Any:
-        env: Any = gym.make_vec(self.id, num_envs=B, **self.arguments, **changes)
-        for name, arguments in self.wrappers:
-            env = getattr(observing, f"Vector{name}")(env, **arguments)
-        return env
+        given = [(n, {k: known.get(v, v) if isinstance(v, str) else v for k, v in a.items()}) for n, a in around]
+        super().__init__(observing, env, {"cohort": self.cohort, "device": "cpu", **settings}, given)
 
 
 @pytest.fixture(params=CASES)

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv
+from wrapped_play import B, Wrapped
 
 from activelabel.data import Cohort
 from activelabel.envs import wrappers
@@ -33,7 +34,6 @@ from activelabel.envs.wrappers import (
 )
 from activelabel.errors import SettingsError
 
-B = 3
 ONE = {**ACTIVE, "batch": 1, "budget": 4}
 KEYS = ("action_mask", "pool")
 
@@ -52,51 +52,32 @@ CASES: dict[str, tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] =
 """Environment, its settings, and the wrappers around it from the inside out."""
 
 
-class Case:
-    """Makes both forms of a case, wrapped."""
-
-    def __init__(self, name: str, cohort: Cohort, blobs: Cohort) -> None:
-        self.id, settings, self.wrappers = CASES[name]
-        data = cohort if self.id == "SelectiveLabel-v0" else blobs
-        self.arguments = {"cohort": data, "device": "cpu", **settings}
-
-    def single(self) -> Any:
-        env: Any = gym.make(self.id, **self.arguments)
-        for name, arguments in self.wrappers:
-            env = getattr(wrappers, name)(env, **arguments)
-        return env
-
-    def vector(self, **changes: Any) -> Any:
-        env: Any = gym.make_vec(self.id, num_envs=B, **self.arguments, **changes)
-        for name, arguments in self.wrappers:
-            env = getattr(wrappers, f"Vector{name}")(env, **arguments)
-        return env
-
-
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, cohort: Cohort, blobs: Cohort) -> Case:
-    return Case(request.param, cohort, blobs)
+def case(request: pytest.FixtureRequest, cohort: Cohort, blobs: Cohort) -> Wrapped:
+    env, settings, around = CASES[request.param]
+    data = cohort if env == "SelectiveLabel-v0" else blobs
+    return Wrapped(wrappers, env, {"cohort": data, "device": "cpu", **settings}, around)
 
 
 # That it is wrapped is what the check finds; everything else that it warns of is an error.
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version:UserWarning")
-def test_gymnasium_has_no_complaint(case: Case) -> None:
+def test_gymnasium_has_no_complaint(case: Wrapped) -> None:
     check_env(case.single())
 
 
 @pytest.mark.filterwarnings("ignore:Your observation .* has an unconventional shape:UserWarning")
-def test_stable_baselines3_has_no_complaint(case: Case) -> None:
+def test_stable_baselines3_has_no_complaint(case: Wrapped) -> None:
     sb3_check_env(case.single())
 
 
-def test_it_is_made_again_from_its_spec(case: Case) -> None:
+def test_it_is_made_again_from_its_spec(case: Wrapped) -> None:
     env = case.single()
     again = gym.make(env.spec)
     np.testing.assert_equal(again.reset(seed=1)[0], env.reset(seed=1)[0])
     assert again.action_space == env.action_space
 
 
-def test_no_global_generator_is_used(case: Case) -> None:
+def test_no_global_generator_is_used(case: Wrapped) -> None:
     with reference.global_rng_untouched():
         for env in (case.single(), case.vector()):
             env.reset(seed=0)
@@ -104,7 +85,7 @@ def test_no_global_generator_is_used(case: Case) -> None:
             env.step(env.action_space.sample())
 
 
-def test_an_episode_is_the_same_again(case: Case) -> None:
+def test_an_episode_is_the_same_again(case: Wrapped) -> None:
     episodes = []
     env = case.single()
     for _ in range(2):
@@ -117,7 +98,7 @@ def test_an_episode_is_the_same_again(case: Case) -> None:
     np.testing.assert_equal(episodes[0], episodes[1])
 
 
-def test_a_sub_environment_equals_the_single_one(case: Case) -> None:
+def test_a_sub_environment_equals_the_single_one(case: Wrapped) -> None:
     vector, singles = case.vector(), [case.single() for _ in range(B)]
     vector.action_space.seed(2)
     assert vector.single_observation_space == singles[0].observation_space
@@ -147,7 +128,7 @@ def row(observations: Any, i: int) -> Any:
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
-def test_other_autoreset_modes_are_those_of_the_vector_env(case: Case, mode: AutoresetMode) -> None:
+def test_other_autoreset_modes_are_those_of_the_vector_env(case: Wrapped, mode: AutoresetMode) -> None:
     env, same_step = case.vector(autoreset_mode=mode), case.vector()
     env.action_space.seed(0)
     ours, theirs = env.reset(seed=1), same_step.reset(seed=1)

@@ -131,8 +131,8 @@ def report_duplicates(cohort: Cohort, splits: Splits) -> int:
     # What is alike is looked at closely; of thousands of images that is next to none.
     suspects = _alike(rows) if isinstance(rows, np.ndarray) else np.ones(len(rows), dtype=np.bool_)
     for name in SPLITS:
-        mine = set()
-        for row in splits.rows(name)[suspects[splits.rows(name)]]:
+        mine, own = set(), splits.rows(name)
+        for row in own[suspects[own]]:
             digest = content(rows, int(row))
             if digest in seen:
                 crossing.append(int(row))
