@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import kmedoids
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -89,6 +88,8 @@ class KMedoids(Baseline):
             return np.arange(k)
         if self.backend == "sklearn-extra":
             return self._alternating(distances, k)
+        import kmedoids  # late: it imports half of scikit-learn
+
         # Both arguments matter: otherwise the search is seeded from numpy's global generator and, from 1000 points on,
         # runs on several threads whose order of swaps is not fixed.
         found = kmedoids.fasterpam(distances, k, max_iter=self.max_iter, init="random", random_state=self.seed, n_cpu=1)

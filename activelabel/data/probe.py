@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from activelabel.data.cohort import Cohort, IntArray
 from activelabel.errors import DataError, SettingsError
@@ -118,5 +118,5 @@ def difference(a: Probe, b: Probe, level: float = 0.95) -> tuple[float, float, f
         raise DataError(f"probes of {a.n} and {b.n} images, {len(a.auroc)} and {len(b.auroc)} folds, are not paired.")
     gaps = a.auroc - b.auroc
     mean, folds = float(gaps.mean()), len(gaps)
-    half = float(stats.t.ppf((1 + level) / 2, folds - 1) * gaps.std(ddof=1) / np.sqrt(folds))
+    half = float(special.stdtrit(folds - 1, (1 + level) / 2) * gaps.std(ddof=1) / np.sqrt(folds))
     return mean, mean - half, mean + half

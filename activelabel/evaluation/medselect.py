@@ -13,9 +13,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import scipy  # not its stats, which take half a second and are loaded where they are used
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 
 from activelabel.data import Cohort
 from activelabel.data.cohort import FloatArray
@@ -125,7 +125,7 @@ def _t_test(a: Values, b: Values) -> tuple[float | None, float | None]:
         return None, None if a[0] == b[0] else 0.0
     # From moments: scipy's own ttest_ind warns where one sample is constant, as the share of frontal images may be.
     moments = [f for x in (a, b) for f in (x.mean(), x.std(ddof=1), x.size)]
-    t, p = stats.ttest_ind_from_stats(*moments)
+    t, p = scipy.stats.ttest_ind_from_stats(*moments)
     return float(t), float(p)
 
 
@@ -171,7 +171,7 @@ def compare_selections(
 def wasserstein(a: list[Values], b: list[Values]) -> Values:
     """Return for each task i the first Wasserstein distance between ``a[i]`` and ``b[i]``; NaN where one is empty."""
     return np.array(
-        [stats.wasserstein_distance(x, y) if len(x) and len(y) else np.nan for x, y in zip(a, b, strict=True)],
+        [scipy.stats.wasserstein_distance(x, y) if len(x) and len(y) else np.nan for x, y in zip(a, b, strict=True)],
         dtype=np.float64,
     )
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # not its stats, which take half a second and are loaded where they are used
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from activelabel.errors import SettingsError
 from activelabel.evaluation.report import title
@@ -114,7 +114,7 @@ def _wilcoxon(differences: FloatArray) -> tuple[float, float]:
         return 0.0, 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # older versions of scipy warn of a normal approximation
-        found = stats.wilcoxon(differences)
+        found = scipy.stats.wilcoxon(differences)
     return float(found.statistic), float(found.pvalue)
 
 
@@ -154,7 +154,7 @@ def mean_ranks(scores: Mapping[str, ArrayLike]) -> dict[str, float]:
     ------
     SettingsError: if there are fewer than two strategies, or scores are not paired or not finite.
     """
-    ranks = stats.rankdata(-_table(scores, 2), axis=0).mean(1)
+    ranks = scipy.stats.rankdata(-_table(scores, 2), axis=0).mean(1)
     return {name: float(rank) for name, rank in zip(scores, ranks, strict=True)}
 
 
@@ -166,7 +166,7 @@ def critical_difference(k: int, n: int, level: float = 0.95) -> float:
     """
     if k < 2 or n < 1 or not 0 < level < 1:
         raise SettingsError(f"k={k} must be at least 2, n={n} at least 1, and level={level} between 0 and 1.")
-    q = float(stats.studentized_range.ppf(level, k, np.inf)) / math.sqrt(2)
+    q = float(scipy.stats.studentized_range.ppf(level, k, np.inf)) / math.sqrt(2)
     return q * math.sqrt(k * (k + 1) / (6 * n))
 
 
@@ -192,7 +192,7 @@ def rank(scores: Mapping[str, ArrayLike], level: float = 0.95) -> Ranking:
     if (table == table[0]).all():  # scipy would divide by zero
         statistic, p = 0.0, 1.0
     else:
-        statistic, p = (float(x) for x in stats.friedmanchisquare(*table))
+        statistic, p = (float(x) for x in scipy.stats.friedmanchisquare(*table))
     cliques = tuple(tuple(names[i : j + 1]) for i, j in _cliques(ranks, critical))
     return Ranking(tuple(names), tuple(ranks.tolist()), table.shape[1], statistic, p, critical, level, cliques)
 

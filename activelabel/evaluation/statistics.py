@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from activelabel.errors import SettingsError
 
@@ -58,7 +58,7 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     mean, n = float(array.mean()), array.size
     if n == 1:
         return Interval(mean, float("nan"), float("nan"), 1)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
+    half = float(special.stdtrit(n - 1, 0.5 + level / 2) * array.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)
 
 

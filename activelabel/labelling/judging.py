@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from activelabel.data.cohort import IntArray
@@ -148,7 +148,7 @@ def _right(
 
 def wilson(share: float, n: int, level: float = 0.95) -> Interval:
     """Return a share of ``n`` trials with Wilson's interval, which stays within 0 to 1."""
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half), n)
