@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -128,31 +128,59 @@ def timed(query: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, found
 
 
-def compare(s: Settings) -> None:
-    """Measure and print the strategies of ``ActiveLabel-v0``."""
-    print(f"{'pool':>8}  {'strategy':<10} {'seconds':>8}  {'theirs':>8}  {'ratio':>6}  selection")
+@dataclass(frozen=True)
+class Query:
+    """A strategy's query of a pool: median seconds, ours and theirs or why theirs is left out, and the selections."""
+
+    pool: int
+    name: str
+    seconds: float
+    theirs: float | str
+    selection: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.pool:>8,}  {self.name:<10} {self.seconds:8.3f}"
+        if isinstance(self.theirs, str):
+            return f"{line}  theirs left out: {self.theirs}"
+        return f"{line}  {self.theirs:8.3f}  {self.theirs / self.seconds:6.1f}  {self.selection}"
+
+
+def queries(s: Settings) -> Iterator[Query]:
+    """Measure the strategies of ``ActiveLabel-v0``, each pool and strategy as soon as it is done."""
     last: dict[str, float] = {}
     for n in s.pools:
         observation = generate(n, s)
         for ours, name in COUNTERPARTS.items():
             expected = last.get(name, 0.0) * n / max((p for p in s.pools if p < n), default=n)
-            skipped = needs(name, n, s) > s.memory or expected > s.patience
+            why = ""
+            if needs(name, n, s) > s.memory:
+                why = f"{needs(name, n, s):.0f} GB"
+            elif expected > s.patience:
+                why = f"about {expected:.0f} s"
             times: tuple[list[float], list[float]] = ([], [])
             for _ in range(s.repeats):
                 seconds, chosen = timed(partial(own_choice, ours, observation, s))
                 times[0].append(seconds)
-                if not skipped:
+                if not why:
                     seconds, other = timed(partial(theirs, name, observation, s))
                     times[1].append(seconds)
             own = statistics.median(times[0])
-            line = f"{n:>8,}  {ours:<10} {own:8.3f}"
-            if skipped:
-                why = f"{needs(name, n, s):.0f} GB" if needs(name, n, s) > s.memory else f"about {expected:.0f} s"
-                print(f"{line}  theirs left out: {why}", flush=True)
+            if why:
+                yield Query(n, ours, own, why)
                 continue
             last[name] = statistics.median(times[1])
             same = "the same" if np.array_equal(chosen, other) else f"{len(np.intersect1d(chosen, other))} in common"
-            print(f"{line}  {last[name]:8.3f}  {last[name] / own:6.1f}  {same}", flush=True)
+            yield Query(n, ours, own, last[name], same)
+
+
+def limits(s: Settings) -> list[tuple[str, float, float]]:
+    """Return what is measured, our seconds over theirs, and what that may be at most."""
+    with threadpool_limits(torch.get_num_threads()):
+        return [
+            (f"{q.name}, pool {q.pool:,} / scikit-activeml's", q.seconds / q.theirs, 0.2 if q.pool == 10_000 else 1.0)
+            for q in queries(s)
+            if not isinstance(q.theirs, str)
+        ]
 
 
 def medoids(s: Settings) -> None:
@@ -177,8 +205,10 @@ def main(s: Settings) -> None:
     """Measure and print both tables."""
     threads = torch.get_num_threads()
     print(f"{threads} threads, {s.batch} of n x {s.dim} chosen, {LABELLED} labelled, {s.repeats} repeats")
+    print(f"{'pool':>8}  {'strategy':<10} {'seconds':>8}  {'theirs':>8}  {'ratio':>6}  selection")
     with threadpool_limits(threads):
-        compare(s)
+        for query in queries(s):
+            print(query, flush=True)
         medoids(s)
 
 
