@@ -188,6 +188,7 @@ LABELS = npy("|i1", "(6,)", bytes(6))
         ({"labels.npy": LABELS, "label_names.npy": npy("<U1", "(1,)", b"\xff\xff\xff\x00")}, "do not exist"),
         ({"labels.npy": LABELS, "label_names.npy": npy(">U1", "(1,)", b"\x00\x00\xd8\x00")}, "do not exist"),
         ({"labels.npy": LABELS, "features.npy": npy("<f8", "(6, 1)", b"\xff" * 48)}, "6 values that are NaN"),
+        ({"labels.npy": LABELS, "features.npy": npy("|i1", f"(0, 0, {2**62})", b"")}, "an empty array of shape"),
     ],
 )
 def test_npz_headers_that_lie_are_refused(
@@ -197,6 +198,12 @@ def test_npz_headers_that_lie_are_refused(
     default = {"features.npy": npy("<f4", "(6, 1)", bytes(24))}
     assert said in refused(load_npz, tmp_path / "c.npz", zipped({**default, **parts}))
     assert not (tmp_path / "was-run").exists()
+
+
+def test_headers_of_python_2_are_read_without_a_warning(tmp_path: Path) -> None:
+    parts = {"features.npy": npy("<f4", "(6L, 1L)", bytes(24)), "labels.npy": LABELS}
+    (tmp_path / "c.npz").write_bytes(zipped(parts))
+    assert load_npz(tmp_path / "c.npz").embedded().shape == (6, 1)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"name": "\\ud800"}', "3"])

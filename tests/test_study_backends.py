@@ -62,7 +62,7 @@ def test_a_killed_worker_loses_nothing(
 ) -> None:
     pytest.importorskip(PACKAGES[backend])
     connected = backends.connected
-    killed = threading.Event()
+    killed, over = threading.Event(), threading.Event()
 
     @backends.contextmanager
     def watched(*where: Any) -> Iterator[backends.Workers]:
@@ -71,12 +71,11 @@ def test_a_killed_worker_loses_nothing(
 
             def compute(cells: Sequence[Cell], out: Path) -> None:
                 def kill() -> None:
-                    while len(finished(out)) < 2:
+                    while not (over.is_set() or killed.is_set()):
                         time.sleep(0.05)
-                    for pid in _busy(out):
-                        os.kill(pid, signal.SIGKILL)
-                        killed.set()
-                        break
+                        for pid in _busy(out)[:1] if len(finished(out)) >= 2 else []:
+                            os.kill(pid, signal.SIGKILL)
+                            killed.set()
 
                 if not killed.is_set():
                     threading.Thread(target=kill, daemon=True).start()
@@ -85,7 +84,10 @@ def test_a_killed_worker_loses_nothing(
             yield backends.Workers(compute, workers.lost)
 
     monkeypatch.setattr(running, "connected", watched)
-    run_study(read_study(str(path)), tmp_path, backend, jobs=2, progress=False)
+    try:
+        run_study(read_study(str(path)), tmp_path, backend, jobs=2, progress=False)
+    finally:
+        over.set()
     assert killed.is_set()
     assert (tmp_path / "results.csv").read_bytes() == alone
 

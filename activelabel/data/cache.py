@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,15 @@ class FeatureCache:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._base = sqlite3.connect(path or "", timeout=60, check_same_thread=False)
-            self._base.execute("PRAGMA journal_mode=WAL")
-            self._base.execute("CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
-            self._base.commit()
+            with ExitStack() as unusable:
+                self._base = sqlite3.connect(path or "", timeout=60, check_same_thread=False)
+                unusable.callback(self._base.close)
+                self._base.execute("PRAGMA journal_mode=WAL")
+                self._base.execute(
+                    "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
+                )
+                self._base.commit()
+                unusable.pop_all()
         except sqlite3.Error as error:
             raise DataError(
                 f"{path}: no usable cache of features ({error}). Where the disk is full, make room; else delete it, or "

@@ -25,6 +25,8 @@ Pickled (object) arrays are refused: reading one runs code from the file.
 from __future__ import annotations
 
 import json
+import math
+import warnings
 import zipfile
 from dataclasses import fields
 from pathlib import Path
@@ -95,7 +97,8 @@ def read_arrays(path: Path) -> Arrays:
     """
     try:
         # Opened here: np.load leaves the file open where it is not a zip.
-        with path.open("rb") as stream:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote: they are read all the same
             if zipfile.is_zipfile(stream):
                 with zipfile.ZipFile(stream) as members:
                     check_unpacked(members, path.stat().st_size)
@@ -117,17 +120,24 @@ def read_arrays(path: Path) -> Arrays:
         ) from None
 
 
+_LARGEST_EMPTY = 2**40
+"""Product of the other dimensions of an array without values: NumPy counts them in bytes, and fails beyond 2**63."""
+
+
 def _decoded(array: Any) -> NDArray[Any]:
     """Return byte strings as text, everything else as it is.
 
     Raises
     ------
-    ValueError: if it is no array, or takes no bytes for its many values, or is text that cannot be.
+    ValueError: if it is no array, or takes no bytes for its many values, or has none and a shape that no array of
+        another dtype can have, or is text that cannot be.
     """
     if not isinstance(array, np.ndarray):  # numpy returns the bytes of a member that is none
         raise ValueError("a member is no array")
     if array.size and not array.dtype.itemsize:
         raise ValueError(f"{array.size} values of no bytes")
+    if not array.size and math.prod(n for n in array.shape if n) > _LARGEST_EMPTY:
+        raise ValueError(f"an empty array of shape {array.shape}")
     if array.dtype.kind == "S":
         try:
             return array.astype(np.str_)  # plain ASCII, which is much faster

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -131,20 +132,18 @@ def _labelling(folder: Path) -> tuple[ProjectSettings, dict[str, str], Batch]:
 def _update(folder: Path, file: str, valid: list[bytes], change: Change) -> Target:
     """A file of labels, read into a project as ``update`` does it."""
     settings, paths, _ = _labelling(folder)
-    project = Project(folder / "labels.project", create=True)
-    reads = 0
+    place, reads = folder / "labels.project", 0
 
     def read(path: Path) -> object:
-        nonlocal project, reads
+        nonlocal reads
         reads += 1
         found = read_labels([path], paths, settings)
         "\n".join(found.problems).encode()
         if reads % 200 == 0:  # every label that was ever read is looked at again
-            project.close()
-            (folder / "labels.project" / STATE).unlink()
-            project = Project(folder / "labels.project", create=True)
+            (place / STATE).unlink(missing_ok=True)
         if reads % 4 == 0 or len(valid) == 1:
-            project.add(found.statements)
+            with closing(Project(place, create=True)) as project:
+                project.add(found.statements)
         return found
 
     return Target(file, valid, read, change)
