@@ -24,7 +24,8 @@ other in a selection, 0 where it was not chosen; ``query`` float64 ``(B, Q, d)``
 where the query image looks more positive.
 """
 
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 16 * 2**20
+"""Of images in float64 that are judged at once: what stays in the processor's cache, half as long as with 64 MiB."""
 
 
 def prototype(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:

@@ -232,7 +232,13 @@ class SelectiveLabelEngine:
         return {"pool": self._rows(self.features, rows), "clinical": self._rows(self.clinical, rows)}
 
     def _rows(self, table: Tensor, rows: Tensor) -> FloatArray:
-        picked: FloatArray = table.index_select(0, rows.ravel()).reshape(*rows.shape, -1).cpu().numpy()
+        # NumPy's memory comes in huge pages where the system has them: a new array is filled in half of the time.
+        picked: FloatArray = np.empty((*rows.shape, table.shape[1]), np.float32)
+        into = torch.from_numpy(picked).reshape(-1, table.shape[1])
+        if table.is_cuda:
+            into.copy_(table.index_select(0, rows.ravel()))
+        else:
+            torch.index_select(table, 0, rows.ravel(), out=into)
         return picked
 
     def score(self, tasks: TaskBatch, selections: IntArray) -> Outcome:
