@@ -22,8 +22,7 @@ import torch
 import tyro
 
 from activelabel.agents import Reinforce
-from activelabel.data import load
-from activelabel.data.cohort import Cohort
+from activelabel.data import Cohort, load
 from activelabel.envs import SelectiveLabelVectorEnv
 
 PARTS = ("tasks", "observation", "selections", "log-probability", "rewards", "baseline")

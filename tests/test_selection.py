@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
+from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement, top
 from activelabel.seeding import torch_stream
 
 RULES: dict[str, SelectionRule] = {"without": WithoutReplacement(), "with": WithReplacement()}
@@ -117,6 +117,18 @@ def test_best_is_the_stable_top_k(rule: str, logits: list[float], data: st.DataO
     k = data.draw(st.integers(1, len(logits)), label="k")
     expected = sorted(range(len(logits)), key=lambda i: -logits[i])[:k]
     assert RULES[rule].best(torch.tensor([logits, logits]), k).tolist() == [expected] * 2
+
+
+awkward = st.one_of(st.floats(width=32), st.sampled_from([0.0, -0.0, 1.0, math.nan, -math.inf]))
+
+
+@given(keys=st.lists(st.lists(awkward, min_size=9, max_size=9), min_size=1, max_size=4), k=st.integers(1, 9))
+def test_the_largest_equal_a_stable_sort(keys: list[list[float]], k: int) -> None:
+    x = torch.tensor(keys, dtype=torch.float32)
+    expected = x.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+    assert torch.equal(top(x, k), expected)
+    assert torch.equal(top(x[:, None], k), expected[:, None])
+    assert torch.equal(top(x[0], k), expected[0])
 
 
 def test_more_images_than_the_pool_holds_are_refused() -> None:

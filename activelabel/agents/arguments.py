@@ -7,11 +7,13 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from stable_baselines3.common.type_aliases import Schedule
 
 from activelabel.errors import SettingsError, unknown
 
 BASELINES = ("leave-one-out", "random", "none")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,25 @@ def check_arguments(
         raise SettingsError(f"max_grad_norm={max_grad_norm} must be positive, or None.")
     if not callable(learning_rate) and not learning_rate > 0:
         raise SettingsError(f"learning_rate={learning_rate} must be positive.")
+
+
+def check_precision(precision: str, device: torch.device | None = None) -> None:
+    """Check the precision of a network in training.
+
+    Parameters
+    ----------
+    precision: its name.
+    device: where the network is, if that is known.
+
+    Raises
+    ------
+    SettingsError: if it is unknown (with the closest match), or none of the GPU's.
+    """
+    if precision not in PRECISIONS:
+        raise SettingsError(unknown("precision", str(precision), PRECISIONS))
+    on_gpu = device is not None and device.type == "cuda"
+    if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise SettingsError(f"precision='bfloat16': {torch.cuda.get_device_name(device)} does not compute in it.")
 
 
 def check_anchor(anchor: float, clusters_share: float) -> None:

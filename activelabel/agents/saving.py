@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from activelabel.agents.arguments import StepSchedule, check_arguments
+from activelabel.agents.arguments import StepSchedule, check_arguments, check_precision
 from activelabel.data import Standardizer
 from activelabel.envs.sb3 import env_state, restore_env
 from activelabel.errors import CheckpointError, SettingsError, unknown
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LARGEST_SPACE = 2**25
 """Numbers in an observation of which a space is made again: gymnasium keeps several arrays of its size."""
 
-_SETTINGS = ("batch_size", "n_samples", "baseline", "replacement", "max_grad_norm", "seed")
+_SETTINGS = ("batch_size", "n_samples", "baseline", "replacement", "max_grad_norm", "precision", "seed")
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps", "_current_progress_remaining")
 """Attributes of an algorithm that say how far its training is."""
 
@@ -188,7 +188,10 @@ def restore_counters(model: BaseAlgorithm, header: dict[str, Any]) -> None:
         setattr(model, name, value)
 
 
-_CHANGEABLE = ("learning_rate", "batch_size", "n_samples", "baseline", "max_grad_norm", "tensorboard_log", "verbose")
+_CHANGEABLE = (
+    *("learning_rate", "batch_size", "n_samples", "baseline", "max_grad_norm", "precision"),
+    *("tensorboard_log", "verbose"),
+)
 
 
 def change(model: Reinforce, settings: dict[str, Any]) -> None:
@@ -203,6 +206,7 @@ def change(model: Reinforce, settings: dict[str, Any]) -> None:
             raise SettingsError(unknown("setting of a loaded model", name, _CHANGEABLE))
         setattr(model, name, value)
     check_arguments(model.learning_rate, model.batch_size, model.n_samples, model.baseline, model.max_grad_norm)
+    check_precision(model.precision, model.device)
     model._setup_lr_schedule()
 
 
