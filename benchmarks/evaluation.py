@@ -24,6 +24,7 @@ from activelabel.baselines import KMedoids, Random
 from activelabel.data import Cohort, load
 from activelabel.envs import SelectiveLabelEngine, SelectiveLabelVectorEnv
 from activelabel.evaluation import play
+from activelabel.evaluation.protocol import Strategy
 from activelabel.evaluation.selective_report import build_report
 
 BATCH = 32
@@ -89,11 +90,11 @@ def limits(settings: Settings) -> list[tuple[str, float, float]]:
 def measure(cohort: Cohort, settings: Settings) -> Figures:
     """Return the figures."""
     ks, k = settings.k, settings.k[0]
-    sizes = {"pool": settings.pool, "query": settings.query, "k": k}
-    env = SelectiveLabelVectorEnv(BATCH, cohort, **sizes, held_out=("Edema", "Atelectasis"))
+    held_out = ("Edema", "Atelectasis")
+    env = SelectiveLabelVectorEnv(BATCH, cohort, pool=settings.pool, query=settings.query, k=k, held_out=held_out)
     engine = env.engine.sibling(split="test")
     model = Reinforce(env=env, batch_size=BATCH, seed=0)
-    strategies = {"random": Random(k), "kmedoids": KMedoids(k), "reinforce": model}
+    strategies: dict[str, Strategy] = {"random": Random(k), "kmedoids": KMedoids(k), "reinforce": model}
     turns: dict[str, list[float]] = {name: [] for name in (*strategies, "report", "forward", "medoids", "all", "alone")}
     for turn in range(settings.repeats + 1):
         times, results = {}, {}

@@ -171,8 +171,8 @@ class Watch:
 
         def watched(logits: torch.Tensor, selections: torch.Tensor) -> torch.Tensor:
             found = log_prob(logits, selections)
-            found.register_hook(lambda _: self._lap(None))
-            logits.register_hook(lambda _: self._lap("log-probability"))
+            found.register_hook(lambda _: self._lap(None))  # type: ignore[no-untyped-call]
+            logits.register_hook(lambda _: self._lap("log-probability"))  # type: ignore[no-untyped-call]
             return found
 
         return watched

@@ -33,7 +33,7 @@ def gumbel(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> 
     """Return Gumbel noise, float32 of the given shape on the device of ``like``, drawn with the CPU generator."""
     uniform = torch.rand(shape, generator=generator, dtype=torch.float32)
     # rand() can return 0, and 1 - 2^-24 is the largest value below 1: both logarithms stay finite.
-    return uniform.clamp_(1e-20, 1 - 2**-24).log_().neg_().log_().neg_().to(like.device)
+    return -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 2**-24))).to(like.device)
 
 
 def top(keys: Tensor, k: int) -> Tensor:

@@ -235,10 +235,10 @@ class SelectiveLabelEngine:
         # NumPy's memory comes in huge pages where the system has them: a new array is filled in half of the time.
         picked: FloatArray = np.empty((*rows.shape, table.shape[1]), np.float32)
         into = torch.from_numpy(picked).reshape(-1, table.shape[1])
-        if table.is_cuda:
-            into.copy_(table.index_select(0, rows.ravel()))
-        else:
+        if table.device.type == "cpu":
             torch.index_select(table, 0, rows.ravel(), out=into)
+        else:
+            into.copy_(table.index_select(0, rows.ravel()))
         return picked
 
     def score(self, tasks: TaskBatch, selections: IntArray) -> Outcome:
