@@ -143,6 +143,18 @@ def naming(path: str | os.PathLike[str], error: Exception) -> str:
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path as a user writes it: a leading ``~`` is a home folder, where there is such a user.
+
+    Raises
+    ------
+    DataError: if it has a NUL in it.
+    """
+    if "\0" in os.fspath(path):
+        raise DataError(f"{os.fspath(path)!r} has a NUL in it, as no path may.")
+    return Path(os.path.expanduser(path))  # Path.expanduser fails where there is none
+
+
 def encodable(text: str) -> bool:
     """Whether a text can be written as UTF-8; JSON and numpy can hold halves of surrogate pairs, which cannot."""
     try:

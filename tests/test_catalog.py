@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,22 @@ def test_an_unknown_name_is_refused(name: str, message: str) -> None:
         load(name)
     with pytest.raises(DataError, match="unknown data set"):
         describe(name)
+
+
+@pytest.mark.parametrize("name", ["9" * 5000, "~nobody-of-that-name/x"])
+@pytest.mark.parametrize("form", ["{}", "{}.npz", "{}.csv", "kermany:{}"])
+def test_a_name_that_no_file_can_have_is_refused(form: str, name: str) -> None:
+    name = form.format(name)
+    assert absolute(name).removeprefix("kermany:").endswith(name.removeprefix("kermany:"))
+    with pytest.raises(DataError):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\0b.npz", "a\0b.csv", "kermany:a\0b"])
+@pytest.mark.parametrize("used", [load, absolute])
+def test_a_name_with_a_nul_is_refused(used: Callable[[str], object], name: str) -> None:
+    with pytest.raises(DataError, match=r"a\\x00b.* has a NUL"):
+        used(name)
 
 
 def test_a_path_is_read_by_what_it_is(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from activelabel.data.readers import (
 )
 from activelabel.data.synthetic import CONDITIONS, SyntheticSettings, make_synthetic
 from activelabel.errors import DataError, SettingsError, unknown
+from activelabel.reading import given_path
 
 LARGE = SyntheticSettings(n=80_000, dim=512)
 """Of ``synthetic-large``."""
@@ -131,7 +132,7 @@ def load(
     elif is_own(name, CATALOG):
         cohort = load_own(name, chosen)
     else:
-        return _load_path(name, Path(name).expanduser(), root, normal, chosen)
+        return _load_path(name, given_path(name), root, normal, chosen)
     return cohort if normal is None else cohort.with_normal(normal)
 
 
@@ -142,13 +143,14 @@ def absolute(name_or_path: str) -> str:
     entry = _entry(name_or_path)
     if entry is not None:
         return name_or_path if entry[1] is None else f"{entry[0].name}:{entry[1].resolve()}"
-    path = Path(name_or_path).expanduser()
-    return str(path.resolve()) if path.exists() else name_or_path
+    path = given_path(name_or_path)
+    # Unlike the path's own method, os.path.exists takes a name that is too long for one that is not there.
+    return str(path.resolve()) if os.path.exists(path) else name_or_path
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of all data sets: ``root``, else ``ACTIVELABEL_DATA``, else ``~/.cache/activelabel/data``."""
-    return Path(root or os.environ.get("ACTIVELABEL_DATA") or "~/.cache/activelabel/data").expanduser()
+    return given_path(root or os.environ.get("ACTIVELABEL_DATA") or "~/.cache/activelabel/data")
 
 
 def folder_of(entry: DataSet, root: str | os.PathLike[str] | None = None) -> Path:
@@ -158,8 +160,8 @@ def folder_of(entry: DataSet, root: str | os.PathLike[str] | None = None) -> Pat
     the package keeps them, in ``~/.medmnist``.
     """
     folder = data_root(root) / entry.folder
-    if entry.folder == MEDMNIST and root is None and not folder.is_dir():
-        return Path("~/.medmnist").expanduser()
+    if entry.folder == MEDMNIST and root is None and not os.path.isdir(folder):
+        return given_path("~/.medmnist")
     return folder
 
 
@@ -197,7 +199,7 @@ def describe(name: str) -> str:
     else:
         folder = folder_of(entry)
         lines.append(f"  files     {entry.by_hand}")
-        lines.append(f"  folder    {folder} ({'there' if folder.is_dir() else 'not there'}), or {name}:FOLDER")
+        lines.append(f"  folder    {folder} ({'there' if os.path.isdir(folder) else 'not there'}), or {name}:FOLDER")
         lines.append(f"  options   {', '.join(entry.options()) or 'none'}")
     return "\n".join(lines)
 
@@ -226,7 +228,7 @@ def _entry(name: str) -> tuple[DataSet, Path | None] | None:
     if not colon or start not in (*CATALOG, MEDMNIST) or start in BUILT_IN:
         return None
     if start != MEDMNIST:
-        return CATALOG[start], Path(rest).expanduser()
+        return CATALOG[start], given_path(rest)
     if rest in medmnist.SETS:
         return CATALOG[rest], None
     kind = "volumes; only the 2-D sets are read." if rest in medmnist.THREE_D else ""
@@ -239,7 +241,7 @@ def _load_catalogued(
     assert entry.reader is not None  # the built-in ones have been taken out
     check_options(entry.name, options, entry.options())
     folder = folder_of(entry, root) if given is None else given
-    if not folder.is_dir() and not options.get("download"):
+    if not os.path.isdir(folder) and not options.get("download"):
         raise DataError(
             f"{entry.name} is not in {folder}. {entry.by_hand} Another folder is given as {entry.name}:FOLDER. Its "
             f"licence: {entry.licence}."
@@ -259,10 +261,10 @@ def _load_path(
             options |= {"labels": columns.split(",")} if "," in columns else {"label": columns}
         check_options(str(path), options, options_of(read_table))
         cohort = read_table(path, root=root, **options)
-    elif path.is_dir():
+    elif os.path.isdir(path):
         check_options(str(path), options, options_of(read_folder))
         cohort = read_folder(path, **options)
-    elif path.exists():
+    elif os.path.exists(path):
         raise DataError(f"{path}: not a cohort. Give an .npz file, a .csv file, or a folder of class folders.")
     else:
         raise DataError(

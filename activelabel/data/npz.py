@@ -227,7 +227,8 @@ def _features(path: Path, arrays: Arrays) -> FloatArray | None:
         return None
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: features have dtype {array.dtype}, not numbers.")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which the cohort refuses
+    # A float64 beyond float32 becomes infinite, and NaN of some kinds warns: the cohort refuses both.
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(array, dtype=np.float32)
 
 

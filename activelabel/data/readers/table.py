@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from activelabel.data.cohort import Cohort, FloatArray, Source, guess_normal
 from activelabel.data.readers.shared import SEX, SPLIT_NAMES, Table, existing, file_cohort, one_hot, read_csv
 from activelabel.errors import DataError, SettingsError
-from activelabel.reading import check_classes, naming
+from activelabel.reading import check_classes, given_path, naming
 
 _LABELS = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": -1.0, "-1.0": -1.0}
 _VIEWS = {"frontal": 1.0, "pa": 1.0, "ap": 1.0, "lateral": 0.0, "l": 0.0, "ll": 0.0, "rl": 0.0, "1": 1.0, "0": 0.0}
@@ -59,7 +59,7 @@ def read_table(
         raise SettingsError("label= names one column of classes, labels= columns of 1, 0 and -1; give one of them.")
     if labels is not None and (isinstance(labels, str) or not labels):
         raise SettingsError(f"labels={labels!r} must be a list of columns.")
-    folder = csv.parent if root is None else Path(root).expanduser()
+    folder = csv.parent if root is None else given_path(root)
     columns = {"patient": patient, "age": age, "sex": sex, "view": view, "split": split}
     try:
         return _cohort(csv, folder, path, label, labels, missing, columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import itertools
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from activelabel.evaluation.study.spec import (
     StrategyEntry,
     Study,
 )
-from activelabel.reading import naming, read_yaml
+from activelabel.reading import given_path, naming, read_yaml
 from activelabel.settings import (
     ENVS,
     SETTINGS,
@@ -66,7 +67,7 @@ def read_study(name_or_path: str) -> Study:
         in it, and the closest match.
     """
     known = shipped()
-    path = known.get(name_or_path, Path(name_or_path).expanduser())
+    path = known.get(name_or_path, given_path(name_or_path))
     if name_or_path not in known and path.suffix not in (".yaml", ".yml"):
         raise SettingsError(f"{unknown('study', name_or_path, known)} Or give the path of a .yaml file.")
     try:
@@ -212,8 +213,8 @@ def _find(given: str, beside: Path, where: str) -> str:
     if given.partition(":")[0] in {*CATALOG, "medmnist"} and ":" in given:
         return absolute(given)
     for folder in (beside, Path(), data_root()):
-        path = folder / Path(given).expanduser()
-        if path.exists():
+        path = folder / given_path(given)
+        if os.path.exists(path):  # False, not an error, where the name is too long
             return str(path.resolve())
     raise SettingsError(
         f"{where}: {plugins.not_known('data set', given, CATALOG)} Nor is there such a file beside the study file, "
