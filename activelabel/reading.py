@@ -148,10 +148,10 @@ def given_path(path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
-    DataError: if it has a NUL in it.
+    SettingsError: if it has a NUL in it.
     """
     if "\0" in os.fspath(path):
-        raise DataError(f"{os.fspath(path)!r} has a NUL in it, as no path may.")
+        raise SettingsError(f"{os.fspath(path)!r} has a NUL in it, as no path may.")
     return Path(os.path.expanduser(path))  # Path.expanduser fails where there is none
 
 

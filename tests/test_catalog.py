@@ -174,7 +174,7 @@ def test_a_name_that_no_file_can_have_is_refused(form: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["a\0b", "a\0b.npz", "a\0b.csv", "kermany:a\0b"])
 @pytest.mark.parametrize("used", [load, absolute])
 def test_a_name_with_a_nul_is_refused(used: Callable[[str], object], name: str) -> None:
-    with pytest.raises(DataError, match=r"a\\x00b.* has a NUL"):
+    with pytest.raises(SettingsError, match=r"a\\x00b.* has a NUL"):
         used(name)
 
 
