@@ -9,6 +9,7 @@ from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
 from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
+from activelabel.agents.large_pool import select_images
 from activelabel.agents.mlp import MLPPolicy
 from activelabel.agents.policies import BiLSTMPolicy
 from activelabel.agents.protocol import Agent, AgentClass
@@ -67,4 +68,5 @@ __all__ = [
     "StepSchedule",
     "extends_ours",
     "find_agent",
+    "select_images",
 ]

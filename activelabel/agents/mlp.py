@@ -16,6 +16,8 @@ the BiLSTM.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,28 @@ class MLPSelector(Selector):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, N)`` of float32 ``(B, N, input_dim)``."""
-        context = torch.cat([images.mean(dim=1), images.amax(dim=1)], dim=-1)
+        return self._logits(images, torch.cat([images.mean(dim=1), images.amax(dim=1)], dim=-1))
+
+    def score_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
+        """Return logits ``(B, N)`` of a pool that is too large to be one tensor; its blocks are read twice.
+
+        Equal to those of :meth:`forward` but for the rounding of the mean, whose sum over blocks is in float64.
+
+        Parameters
+        ----------
+        blocks: returns the pool from its beginning each time: float32 ``(B, n, input_dim)``, the n of which add up to
+            N.
+        """
+        n, total, largest = 0, torch.zeros(()), torch.tensor(-torch.inf)
+        for images in blocks():
+            n += images.shape[1]
+            total = images.sum(dim=1).double() + total.to(images.device)
+            largest = images.amax(dim=1).maximum(largest.to(images.device))
+        context = torch.cat([(total / n).float(), largest], dim=-1)
+        return torch.cat([self._logits(images, context) for images in blocks()], dim=1)
+
+    def _logits(self, images: Tensor, context: Tensor) -> Tensor:
+        """Return logits ``(B, n)`` of some images of pools with the mean and maximum ``(B, 2 input_dim)``."""
         # The pool's share of the first layer is computed once for all of its images.
         first = torch.relu(self.of_image(images) + self.of_pool(context)[:, None, :])
         logits: Tensor = self.logit(torch.relu(self.second(first))).squeeze(-1)
@@ -63,4 +86,5 @@ class MLPPolicy(SelectorPolicy):
     inputs, init_seed, ...: see :class:`~activelabel.agents.policies.SelectorPolicy`.
     """
 
+    selector: MLPSelector
     selector_class = MLPSelector
