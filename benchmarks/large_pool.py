@@ -1,13 +1,13 @@
-"""A selector for large pools: the MLP against the BiLSTM at pool 1000, and selecting from a hundred thousand and a million.
+"""A selector for large pools: the MLP against the BiLSTM at pool 1000, and selecting from up to a million images.
 
 ::
 
     OMP_NUM_THREADS=2 python -m benchmarks.large_pool
 
-First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the MLP is
-trained at pool 1000, for a few updates only since time does not depend on the weights, and selects from feature files
-that are memory-mapped, in a fresh process each. Beside its seconds stand those of what cannot be left out: one pass
-over the file (the sum of its numbers) and the product of the images with the weights of the first layer.
+First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the MLP, trained
+at pool 1000 by these few updates alone, since time does not depend on the weights, selects from feature files that are
+memory-mapped, in a fresh process each. Beside its seconds stand those of what cannot be left out: one pass over the
+file (the sum of its numbers) and the product of the images with the weights of the first layer.
 
 Memory is of the fresh process (``/proc``, Linux). VmHWM is the peak of all its pages, those of the mapped file among
 them, which the system takes back when it needs them; RssAnon, looked at every 5 ms, is what is its own. The file was
@@ -30,14 +30,16 @@ import tyro
 
 from activelabel.agents import Reinforce, select_images
 from activelabel.data import load
-from activelabel.data.derived import blocks
+from activelabel.data.derived import ROWS, blocks
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.seeding import stream
 
-LIMITS = {100_000: 2.0, 1_000_000: 60.0}
-"""Seconds that a selection may take."""
-FASTER, GIGABYTES = 5.0, 4.0
-"""How many times faster than the BiLSTM, and the memory of a selection from a million."""
+FASTER = 5.0
+"""How many times faster than the BiLSTM the MLP has to be at least."""
+SECONDS = {100_000: 2.0, 1_000_000: 60.0}
+"""What selecting from so many images may take."""
+GIGABYTES = 4.0
+"""Memory that it may take."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,13 @@ class Settings:
     """Images to select from."""
 
 
+QUICK = Settings(repeats=1, batch=16, images=(100_000,))
+"""Enough to see whether a bar is met."""
+
+
 @dataclass(frozen=True)
 class Selection:
-    """What selecting from a file of features cost: seconds (the median), those of the bare parts, and gigabytes."""
+    """What selecting from a file of features cost: seconds (medians) of it and of the bare parts, and gigabytes."""
 
     seconds: float
     read: float
@@ -79,12 +85,26 @@ def main(settings: Settings) -> None:
     print(f"{s.batch} x {s.pool} x {mlp.policy.dims['pool']}: {'BiLSTM, s':>10} {'MLP, s':>8} {'times faster':>13}")
     for what, (slow, fast) in measure_speed(bilstm, mlp, s).items():
         print(f"{what:<15} {slow:>12.3f} {fast:>8.3f} {slow / fast:>13.1f}  (bar {FASTER:g})", flush=True)
-    print(f"{'images':>9} {'s':>6} {'bar':>4} {'one read':>9} {'product':>8} {'ratio':>6} {'VmHWM, GB':>10} {'RssAnon':>8}")
+    titles = f"{'bar':>4} {'one read':>9} {'product':>8} {'ratio':>6} {'VmHWM, GB':>10} {'RssAnon':>8}"
+    print(f"{'images':>9} {'s':>6} {titles}")
     for n in s.images:
         f = measure_selection(mlp, n, s)
         ratio = f.seconds / (f.read + f.product)
-        figures = f"{f.read:>9.2f} {f.product:>8.2f} {ratio:>6.2f} {f.peak:>10.2f} {f.anonymous:>8.2f}"
-        print(f"{n:>9} {f.seconds:>6.2f} {LIMITS.get(n, float('nan')):>4g} {figures}", flush=True)
+        parts = f"{f.read:>9.2f} {f.product:>8.2f} {ratio:>6.2f} {f.peak:>10.2f} {f.anonymous:>8.2f}"
+        print(f"{n:>9} {f.seconds:>6.2f} {SECONDS.get(n, float('nan')):>4g} {parts}", flush=True)
+
+
+def measure(settings: Settings = QUICK) -> dict[str, tuple[float, float]]:
+    """Return what was measured and its bar: times faster (at least), seconds and gigabytes (at most)."""
+    bilstm, mlp = make_model("BiLSTMPolicy", 256, settings), make_model("MLPPolicy", settings.hidden, settings)
+    found = {}
+    for what, (slow, fast) in measure_speed(bilstm, mlp, settings).items():
+        found[f"{what}, times faster"] = (slow / fast, FASTER)
+    for n in settings.images:
+        selection = measure_selection(mlp, n, settings)
+        found[f"{n} images, s"] = (selection.seconds, SECONDS.get(n, float("nan")))
+        found[f"{n} images, GB"] = (selection.peak, GIGABYTES)
+    return found
 
 
 def make_model(policy: str, hidden: int, settings: Settings) -> Reinforce:
@@ -164,7 +184,7 @@ def _measure_here(folder: Path, settings: Settings, threads: int) -> Selection:
         for block in blocks(len(features)):
             features[block].sum()
         read.append(time.perf_counter() - start)
-        images = torch.zeros(8192, features.shape[1])
+        images = torch.zeros(ROWS, features.shape[1])
         start = time.perf_counter()
         for _ in blocks(len(features)):
             images @ weights
@@ -179,9 +199,9 @@ def _watch(ended: threading.Event, peak: list[float]) -> None:
 
 
 def _memory(name: str) -> float:
-    """Return a size of ``/proc/self/status`` in gigabytes."""
+    """Return a size of ``/proc/self/status`` in gigabytes (10^9 bytes)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith(f"{name}:")), float("nan"))
+    return next((int(line.split()[1]) * 1024e-9 for line in lines if line.startswith(f"{name}:")), float("nan"))
 
 
 if __name__ == "__main__":

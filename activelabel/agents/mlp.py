@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from activelabel.agents.policies import Selector, SelectorPolicy, draw_weights
+from activelabel.data.derived import ROWS
 
 
 class MLPSelector(Selector):
@@ -41,6 +42,8 @@ class MLPSelector(Selector):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, N)`` of float32 ``(B, N, input_dim)``."""
+        if images.shape[1] > ROWS and not torch.is_grad_enabled():  # nothing has to be kept for a gradient
+            return self.score_blocks(lambda: images.split(ROWS, dim=1))
         return self._logits(images, torch.cat([images.mean(dim=1), images.amax(dim=1)], dim=-1))
 
     def score_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
@@ -59,7 +62,12 @@ class MLPSelector(Selector):
             total = images.sum(dim=1).double() + total.to(images.device)
             largest = images.amax(dim=1).maximum(largest.to(images.device))
         context = torch.cat([(total / n).float(), largest], dim=-1)
-        return torch.cat([self._logits(images, context) for images in blocks()], dim=1)
+        # Into one tensor: many small ones that are kept would lie between the freed large ones and hold their memory.
+        logits, end = context.new_empty(len(context), n), 0
+        for images in blocks():
+            start, end = end, end + images.shape[1]
+            logits[:, start:end] = self._logits(images, context)
+        return logits
 
     def _logits(self, images: Tensor, context: Tensor) -> Tensor:
         """Return logits ``(B, n)`` of some images of pools with the mean and maximum ``(B, 2 input_dim)``."""
