@@ -1,13 +1,14 @@
-"""A selector for large pools: the MLP against the BiLSTM at pool 1000, and selecting from up to a million images.
+"""A selector for large pools: deep sets against the BiLSTM at pool 1000, and selecting from up to a million images.
 
 ::
 
     OMP_NUM_THREADS=2 python -m benchmarks.large_pool
 
-First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the MLP, trained
-at pool 1000 by these few updates alone, since time does not depend on the weights, selects from feature files that are
-memory-mapped, in a fresh process each. Beside its seconds stand those of what cannot be left out: one pass over the
-file (the sum of its numbers) and the product of the images with the weights of the first layer.
+First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the deep-sets
+selector (or with ``--selector mlp`` that), trained at pool 1000 by these few updates alone, since time does not depend
+on the weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds stand
+those of what cannot be left out: one pass over the file (the sum of its numbers) and the product of the images with the
+weights of the first layer.
 
 Memory is of the fresh process (``/proc``, Linux). VmHWM is the peak of all its pages, those of the mapped file among
 them, which the system takes back when it needs them; RssAnon, looked at every 5 ms, is what is its own. The file was
@@ -28,14 +29,14 @@ import numpy as np
 import torch
 import tyro
 
-from activelabel.agents import Reinforce, select_images
+from activelabel.agents import SELECTORS, Reinforce, select_images
 from activelabel.data import load
 from activelabel.data.derived import ROWS, blocks
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.seeding import stream
 
 FASTER = 5.0
-"""How many times faster than the BiLSTM the MLP has to be at least."""
+"""How many times faster than the BiLSTM the other has to be at least."""
 SECONDS = {100_000: 2.0, 1_000_000: 60.0}
 """What selecting from so many images may take."""
 GIGABYTES = 4.0
@@ -56,8 +57,10 @@ class Settings:
     """Images to choose."""
     n_samples: int = 8
     """Selections for each task."""
-    hidden: int = 64
-    """Units of the MLP's layers; the BiLSTM has the paper's 256."""
+    selector: str = "deep-sets"
+    """What is compared with the BiLSTM: deep-sets or mlp."""
+    hidden: int = 128
+    """Units of its layers; the BiLSTM has the paper's 256."""
     images: tuple[int, ...] = (100_000, 1_000_000)
     """Images to select from."""
 
@@ -81,14 +84,15 @@ def main(settings: Settings) -> None:
     """Measure and print."""
     s = settings
     print(f"{torch.get_num_threads()} threads, {s.repeats} repeats, K = {s.k}, M = {s.n_samples}")
-    bilstm, mlp = make_model("BiLSTMPolicy", 256, s), make_model("MLPPolicy", s.hidden, s)
-    print(f"{s.batch} x {s.pool} x {mlp.policy.dims['pool']}: {'BiLSTM, s':>10} {'MLP, s':>8} {'times faster':>13}")
-    for what, (slow, fast) in measure_speed(bilstm, mlp, s).items():
-        print(f"{what:<15} {slow:>12.3f} {fast:>8.3f} {slow / fast:>13.1f}  (bar {FASTER:g})", flush=True)
+    bilstm, model = make_model("bilstm", 256, s), make_model(s.selector, s.hidden, s)
+    sizes = f"{s.batch} x {s.pool} x {model.policy.dims['pool']}"
+    print(f"{sizes}: {'BiLSTM, s':>10} {s.selector:>9}, s {'times faster':>13}")
+    for what, (slow, fast) in measure_speed(bilstm, model, s).items():
+        print(f"{what:<15} {slow:>12.3f} {fast:>12.3f} {slow / fast:>13.1f}  (bar {FASTER:g})", flush=True)
     titles = f"{'bar':>4} {'one read':>9} {'product':>8} {'ratio':>6} {'VmHWM, GB':>10} {'RssAnon':>8}"
     print(f"{'images':>9} {'s':>6} {titles}")
     for n in s.images:
-        f = measure_selection(mlp, n, s)
+        f = measure_selection(model, n, s)
         ratio = f.seconds / (f.read + f.product)
         parts = f"{f.read:>9.2f} {f.product:>8.2f} {ratio:>6.2f} {f.peak:>10.2f} {f.anonymous:>8.2f}"
         print(f"{n:>9} {f.seconds:>6.2f} {SECONDS.get(n, float('nan')):>4g} {parts}", flush=True)
@@ -96,18 +100,18 @@ def main(settings: Settings) -> None:
 
 def measure(settings: Settings = QUICK) -> dict[str, tuple[float, float]]:
     """Return what was measured and its bar: times faster (at least), seconds and gigabytes (at most)."""
-    bilstm, mlp = make_model("BiLSTMPolicy", 256, settings), make_model("MLPPolicy", settings.hidden, settings)
+    bilstm, model = make_model("bilstm", 256, settings), make_model(settings.selector, settings.hidden, settings)
     found = {}
-    for what, (slow, fast) in measure_speed(bilstm, mlp, settings).items():
+    for what, (slow, fast) in measure_speed(bilstm, model, settings).items():
         found[f"{what}, times faster"] = (slow / fast, FASTER)
     for n in settings.images:
-        selection = measure_selection(mlp, n, settings)
+        selection = measure_selection(model, n, settings)
         found[f"{n} images, s"] = (selection.seconds, SECONDS.get(n, float("nan")))
         found[f"{n} images, GB"] = (selection.peak, GIGABYTES)
     return found
 
 
-def make_model(policy: str, hidden: int, settings: Settings) -> Reinforce:
+def make_model(selector: str, hidden: int, settings: Settings) -> Reinforce:
     """Return an untrained selector with an env of the paper's sizes."""
     s = settings
     held_out = ("Edema", "Atelectasis")
@@ -115,7 +119,7 @@ def make_model(policy: str, hidden: int, settings: Settings) -> Reinforce:
         s.batch, load("synthetic-large"), pool=s.pool, query=100, k=s.k, held_out=held_out, device="cpu"
     )
     return Reinforce(
-        policy,
+        SELECTORS[selector],
         env,
         batch_size=s.batch,
         n_samples=s.n_samples,
@@ -125,13 +129,13 @@ def make_model(policy: str, hidden: int, settings: Settings) -> Reinforce:
     )
 
 
-def measure_speed(bilstm: Reinforce, mlp: Reinforce, settings: Settings) -> dict[str, tuple[float, float]]:
-    """Return the median seconds of the BiLSTM and of the MLP for a forward pass and for an update."""
-    shape = (settings.batch, settings.pool, mlp.policy.dims["pool"])
+def measure_speed(bilstm: Reinforce, other: Reinforce, settings: Settings) -> dict[str, tuple[float, float]]:
+    """Return the median seconds of the BiLSTM and of the other for a forward pass and for an update."""
+    shape = (settings.batch, settings.pool, other.policy.dims["pool"])
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found: dict[str, list[list[float]]] = {"forward": [[], []], "update": [[], []]}
     for turn in range(settings.repeats + 1):
-        for place, model in enumerate((bilstm, mlp)):
+        for place, model in enumerate((bilstm, other)):
             start = time.perf_counter()
             with torch.no_grad():
                 model.policy.selector(images)

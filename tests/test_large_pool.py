@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from activelabel.agents import SELECTORS, Reinforce, select_images
-from activelabel.agents.mlp import MLPSelector
+from activelabel.agents.mlp import DeepSetsSelector, MLPSelector, PooledSelector
 from activelabel.data import Cohort, derived
 from activelabel.errors import DataError, SettingsError
 
@@ -25,7 +25,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_agent(make_vec: Make) -> Make:
-    def make(selector: str = "mlp", **policy: Any) -> Reinforce:
+    def make(selector: str = "deep-sets", **policy: Any) -> Reinforce:
         kwargs = {"hidden": 8, **policy}
         name = SELECTORS[selector].__name__
         return Reinforce(name, make_vec(2), batch_size=2, n_samples=2, policy_kwargs=kwargs, seed=0, device="cpu")
@@ -90,22 +90,35 @@ def test_equal_images_in_the_order_of_the_rows(make_agent: Make) -> None:
     assert found.tolist() == rows[:8].tolist()
 
 
-def test_the_network_in_blocks_is_the_network() -> None:
+def slow_mlp(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    context = np.concatenate([x.mean(axis=0), x.max(axis=0)])
+    first = x @ weights["of_image.weight"].T + weights["of_image.bias"] + weights["of_pool.weight"] @ context
+    second = np.maximum(first, 0) @ weights["second.weight"].T + weights["second.bias"]
+    return np.maximum(second, 0) @ weights["logit.weight"][0] + weights["logit.bias"]
+
+
+def slow_deep_sets(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    first = np.maximum(x @ weights["first.weight"].T + weights["first.bias"], 0)
+    context = np.concatenate([first.mean(axis=0), first.max(axis=0)])
+    second = first @ weights["of_image.weight"].T + weights["of_image.bias"] + weights["of_pool.weight"] @ context
+    return np.maximum(second, 0) @ weights["logit.weight"][0] + weights["logit.bias"]
+
+
+@pytest.mark.parametrize(("selector", "reference"), [(MLPSelector, slow_mlp), (DeepSetsSelector, slow_deep_sets)])
+def test_the_network_in_blocks_is_the_network(selector: type[PooledSelector], reference: Make) -> None:
     """Against plain NumPy in float64, far from the origin, where a running float32 sum would have lost digits."""
-    network = MLPSelector(4, 6)
+    network = selector(4, 6)
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
     pool = (np.random.default_rng(0).standard_normal((2, 20_000, 4)) + 300).astype(np.float32)
-    x = pool.astype(np.float64)
-    context = np.concatenate([x.mean(axis=1), x.max(axis=1)], axis=-1) @ weights["of_pool.weight"].T
-    first = np.maximum(x @ weights["of_image.weight"].T + weights["of_image.bias"] + context[:, None], 0)
-    second = np.maximum(first @ weights["second.weight"].T + weights["second.bias"], 0)
-    expected = (second @ weights["logit.weight"].T + weights["logit.bias"])[..., 0]
+    expected = [reference(weights, x) for x in pool.astype(np.float64)]
     images = torch.from_numpy(pool)
+    order = torch.from_numpy(np.random.default_rng(1).permutation(20_000))
     np.testing.assert_allclose(network(images).detach().numpy(), expected, rtol=1e-5)
+    torch.testing.assert_close(network(images[:, order]), network(images)[:, order])
     with torch.no_grad():
         np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-5)
         for rows in (1000, 999, 20_000):
-            found = network.score_blocks(lambda size=rows: images.split(size, dim=1))  # type: ignore[misc]
+            found = network.score_blocks(lambda size=rows: images.split(size, dim=1))
             np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
 
 

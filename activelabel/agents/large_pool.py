@@ -1,8 +1,9 @@
 """Selecting from many images at once: the features of a whole archive, a file of them that is larger than memory.
 
 The BiLSTM reads a pool as one sequence and keeps its states, the anchored selector compares all pairs of images. The
-MLP selector needs of the pool its mean and maximum alone, so it reads the features twice, 8192 rows at a time: once for
-these two, once to score the images. Time grows with the number of images; memory does not, but for a score an image.
+deep-sets and MLP selectors need of the pool a mean and a maximum alone, so they read the features twice, 8192 rows at a
+time: once for these two, once to score the images. Time grows with the number of images; memory does not, but for a
+score an image.
 
 ::
 
@@ -23,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from activelabel.agents.mlp import MLPPolicy
+from activelabel.agents.mlp import PooledSelector
 from activelabel.data.cohort import CLINICAL, FloatArray, IntArray
 from activelabel.data.derived import blocks
 from activelabel.envs.selective_engine import check_k
@@ -43,7 +44,7 @@ def select_images(
     """Choose K images by their features as they are, which are standardised as those that the model was trained on.
 
     The images are the ones that ``model.select`` chooses, largest logits first, from an observation of all of them. A
-    policy that is no :class:`~activelabel.agents.mlp.MLPPolicy` is given that observation, and needs its memory.
+    selector that is no :class:`~activelabel.agents.mlp.PooledSelector` is given that observation, and needs its memory.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def select_images(
         return (policy.images(observed(part)) for part in blocks(m))
 
     with torch.no_grad():
-        if isinstance(policy, MLPPolicy):
+        if isinstance(policy.selector, PooledSelector) and not policy.own_rule:
             logits, rule = policy.selector.score_blocks(parts), model.rule
         else:
             logits, rule = policy.scored(observed(slice(0, m)), [k], model.rule)[k]
