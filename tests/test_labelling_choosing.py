@@ -12,7 +12,7 @@ from labelling_play import BACKBONE, fill_in, rows_of, write_images
 from plugin_play import HERE
 
 from activelabel.__main__ import main
-from activelabel.agents import DDQN, Reinforce
+from activelabel.agents import DDQN, SELECTORS, Reinforce
 from activelabel.data import Cohort, Source, SyntheticSettings, make_synthetic
 from activelabel.envs import ActiveLabelVectorEnv, SelectiveLabelVectorEnv
 from activelabel.envs.candidates import LONG
@@ -96,18 +96,20 @@ def test_doubt_names_two_classes_and_not_the_likelier() -> None:
 # -- trained agents ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def selective(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run of SelectiveLabel-v0 on five features."""
-    folder = tmp_path_factory.mktemp("selective")
-    run = SelectiveRunSettings(k=4, pool=20, query=12, hidden=8, data="five.npz")
+def selective_run(folder: Path, selector: str = "bilstm") -> Path:
+    """Write the directory of a run of SelectiveLabel-v0 on five features."""
+    run = SelectiveRunSettings(k=4, pool=20, query=12, hidden=8, data="five.npz", selector=selector)
     cohort = make_synthetic(SyntheticSettings(n=3000, dim=5, rank=4))
     env = SelectiveLabelVectorEnv(2, cohort, device="cpu", **run.env_arguments())
-    Reinforce(env=env, batch_size=2, n_samples=2, policy_kwargs={"hidden": 8}, seed=0, device="cpu").save(
-        folder / "model.zip"
-    )
+    arguments = {**run.agent_arguments(), "batch_size": 2, "n_samples": 2, "seed": 0, "device": "cpu"}
+    Reinforce(env=env, **arguments).save(folder / "model.zip")
     write_text(folder / "config.yaml", run.to_yaml())
     return folder
+
+
+@pytest.fixture(scope="module")
+def selective(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return selective_run(tmp_path_factory.mktemp("selective"))
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +125,18 @@ def active(tmp_path_factory: pytest.TempPathFactory, blobs: Cohort) -> tuple[Pat
     return folder, run
 
 
-def test_a_selector_ranks_by_its_own_scores(view: View, selective: Path) -> None:
-    chooser = make_chooser(settings(model=str(selective)), 1, "cpu")
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_selector_ranks_by_its_own_scores(view: View, tmp_path: Path, selector: str) -> None:
+    folder = selective_run(tmp_path, selector)
+    chooser = make_chooser(settings(model=str(folder)), 1, "cpu")
     chosen = chooser.choose(view, K)
-    model = Reinforce.load(selective / "model.zip", device="cpu")
+    model = Reinforce.load(folder / "model.zip", device="cpu")
     assert model.standardizer is not None
     pool = model.standardizer.features(view.cohort.embedded()[view.candidates])
-    logits = model.policy({"pool": torch.from_numpy(pool)[None]})[0].detach().numpy()
-    best = np.argsort(-logits, kind="stable")[:K]
+    logits, rule = model.policy.scored({"pool": torch.from_numpy(pool)[None]}, [K], model.rule)[K]
+    best = rule.best(logits, K)[0].numpy()
     assert [row for row, _, _ in chosen] == view.candidates[best].tolist()
-    assert [score for _, score, _ in chosen] == pytest.approx(logits[best].tolist(), abs=1e-5)
+    assert [score for _, score, _ in chosen] == pytest.approx(logits[0, best].tolist(), abs=1e-5)
     assert chosen[1][2].startswith("rank 2 of 48 images by the agent reinforce")
     assert "out of 20 images, here out of 48" in chooser.notes(48)[0]
 

@@ -9,7 +9,8 @@ from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
 from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
-from activelabel.agents.mlp import MLPPolicy
+from activelabel.agents.large_pool import select_images
+from activelabel.agents.mlp import DeepSetsPolicy, MLPPolicy
 from activelabel.agents.policies import BiLSTMPolicy
 from activelabel.agents.protocol import Agent, AgentClass
 from activelabel.agents.qnetworks import LalRlPolicy, QPolicy
@@ -56,6 +57,7 @@ __all__ = [
     "AgentClass",
     "AnchoredPolicy",
     "BiLSTMPolicy",
+    "DeepSetsPolicy",
     "LalRl",
     "LalRlPolicy",
     "MLPPolicy",
@@ -67,4 +69,5 @@ __all__ = [
     "StepSchedule",
     "extends_ours",
     "find_agent",
+    "select_images",
 ]

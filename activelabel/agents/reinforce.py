@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import safe_mean
 from activelabel.agents import saving
 from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import check_arguments, check_precision
-from activelabel.agents.mlp import MLPPolicy
+from activelabel.agents.mlp import DeepSetsPolicy, MLPPolicy
 from activelabel.agents.policies import BiLSTMPolicy, SelectorPolicy
 from activelabel.agents.saved import SavedAgent
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
@@ -31,7 +31,12 @@ from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
 
-SELECTORS: dict[str, type[SelectorPolicy]] = {"bilstm": BiLSTMPolicy, "mlp": MLPPolicy, "anchored": AnchoredPolicy}
+SELECTORS: dict[str, type[SelectorPolicy]] = {
+    "bilstm": BiLSTMPolicy,
+    "deep-sets": DeepSetsPolicy,
+    "mlp": MLPPolicy,
+    "anchored": AnchoredPolicy,
+}
 """Every policy of REINFORCE by the name that the command line knows it by."""
 
 
@@ -48,8 +53,9 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
 
     Parameters
     ----------
-    policy: ``"BiLSTMPolicy"`` (the paper's), ``"MLPPolicy"``, ``"AnchoredPolicy"`` (one image of each cluster), or a
-        subclass of :class:`~activelabel.agents.policies.SelectorPolicy`.
+    policy: ``"BiLSTMPolicy"`` (the paper's), ``"DeepSetsPolicy"`` (in no order, for large pools), ``"MLPPolicy"``,
+        ``"AnchoredPolicy"`` (one image of each cluster), or a subclass of
+        :class:`~activelabel.agents.policies.SelectorPolicy`.
     env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
         vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
     learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
@@ -58,8 +64,9 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     baseline: ``"leave-one-out"``, ``"random"`` or ``"none"``.
     replacement: draw with replacement, as the released code does; by default without (§3.1).
     max_grad_norm: gradients are clipped to this norm; None leaves them.
-    policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`, :class:`~activelabel.agents.mlp.MLPPolicy`
-        and :class:`~activelabel.agents.anchored.AnchoredPolicy`.
+    policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`,
+        :class:`~activelabel.agents.mlp.DeepSetsPolicy`, :class:`~activelabel.agents.mlp.MLPPolicy` and
+        :class:`~activelabel.agents.anchored.AnchoredPolicy`.
     stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
     seed: of weights, selections and env. No global generator is touched. None draws one.
     precision: ``"float32"``, or ``"bfloat16"``: in training the network multiplies in it, which takes less time on a

@@ -46,6 +46,8 @@ def by_rows(
     compute: of some rows ``(m, d)``, each for itself.
     path: where the result is kept, written if it is not there; the array then maps it copy-on-write. None: in memory.
     """
+    if path is None and len(source) <= ROWS:
+        return np.ascontiguousarray(compute(source), dtype=np.float32)
     if path is None:
         found = np.empty((len(source), columns), dtype=np.float32)
         _fill(found, source, compute)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from activelabel import plugins
-from activelabel.agents import DDQN, Reinforce
+from activelabel.agents import DDQN, Reinforce, select_images
 from activelabel.baselines import POOL_BASELINES, KMedoids, PoolBaseline, make_pool_baseline
 from activelabel.baselines.activeml import PREFIX
 from activelabel.baselines.pool import ProbabilityBaseline
@@ -239,20 +239,11 @@ class Selector(Chooser):
 
     def choose(self, view: View, k: int) -> Chosen:
         """See :class:`Chooser`."""
-        standardizer = self.model.standardizer
-        assert standardizer is not None
-        rows = view.candidates
-        observation = {
-            "pool": standardizer.features(view.cohort.embedded()[rows]),
-            "clinical": standardizer.clinical(view.cohort.clinical_matrix()[rows]),
-        }
-        places = self.model.select(observation, [k])[k]
-        with torch.no_grad():
-            scores = self.model.policy(self.model.policy.tensors(observation)[0])[0].cpu().numpy()
-        m = len(rows)
+        cohort, m = view.cohort, len(view.candidates)
+        chosen = select_images(self.model, cohort.embedded(), k, view.candidates, cohort.clinical_matrix())
         return [
-            (int(rows[at]), float(scores[at]), f"{_rank(i, m)} by the agent {self.name}: score {scores[at]:.3g}")
-            for i, at in enumerate(places)
+            (int(row), float(score), f"{_rank(i, m)} by the agent {self.name}: score {score:.3g}")
+            for i, (row, score) in enumerate(zip(*chosen, strict=True))
         ]
 
 
