@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,32 +66,41 @@ def main(settings: Settings) -> None:
             print(f"{learner:>9} {batch:>2} {figures}", flush=True)
 
 
-def make_engine(settings: Settings, learner: str, batch: int) -> ActiveLabelEngine:
-    """Return an engine on generated images: pool part of ``pool``, 30 for the state, 300 reward and 150 test images."""
+def make_engine(settings: Settings, learner: str, batch: int, budget: int | None = None) -> ActiveLabelEngine:
+    """Return an engine on generated images; by default for ten steps more than there are labelled images."""
     s = settings
     rng = np.random.default_rng(0)
-    parts = np.array([s.pool, 30, 300, 150])
-    n = int(parts.sum())
-    label = np.arange(n) % s.classes
+    n = s.pool + sum(OTHERS)
+    features = rng.standard_normal((n + 2, s.dim)).astype(np.float32)
+    features[:n] += 0.1 * rng.standard_normal((s.classes, s.dim))[np.arange(n) % s.classes]
+    cohort, parts = generated(features, s.classes)
+    budget = s.labelled - s.classes + 10 * batch if budget is None else budget
+    return ActiveLabelEngine(
+        cohort, ActiveLabelSettings.make(budget=budget, batch=batch, pool=s.pool, learner=learner, **parts)
+    )
+
+
+OTHERS = (30, 300, 150)
+"""Images of the state, reward and test part."""
+
+
+def generated(features: NDArray[np.float32], classes: int) -> tuple[Cohort, dict[str, Any]]:
+    """Return a cohort of features, and the settings of ``ActiveLabel-v0`` with which the pool part has all its images
+    but those of the other parts, and two.
+
+    Parameters
+    ----------
+    features: float32 ``(n, d)``.
+    classes: how many; they take turns.
+    """
+    n = len(features) - 2
     # A published split whose training part holds all images, but for one each.
     split = np.array(["train"] * n + ["val", "test"])
-    labels = np.eye(s.classes, dtype=np.int8)[[*label, 0, 0]]
-    features = rng.standard_normal((n + 2, s.dim)).astype(np.float32)
-    features[:n] += 0.1 * rng.standard_normal((s.classes, s.dim))[label]
-    names = tuple(f"class {i}" for i in range(s.classes))
+    labels = np.eye(classes, dtype=np.int8)[[*(np.arange(n) % classes), 0, 0]]
+    names = tuple(f"class {i}" for i in range(classes))
     cohort = Cohort(labels, names, features, split=split, source=Source("generated"))
-    a, b, c, d = (float(size / n) for size in parts)
-    return ActiveLabelEngine(
-        cohort,
-        ActiveLabelSettings.make(
-            budget=s.labelled - s.classes + 10 * batch,
-            batch=batch,
-            pool=s.pool,
-            learner=learner,
-            fractions="published",
-            shares=(a, b, c, d),
-        ),
-    )
+    shares = tuple(float(size / n) for size in (n - sum(OTHERS), *OTHERS))
+    return cohort, {"fractions": "published", "shares": shares}
 
 
 def measure(engine: ActiveLabelEngine, settings: Settings) -> tuple[float, float]:

@@ -58,7 +58,7 @@ def test_everything_that_can_be_observed(make_active: Make, blobs: Cohort) -> No
     assert shapes["labels"] == (4 + 12,)
     observation, info = env.reset(seed=0)
     rows, known = info["candidate_ids"], info["initial_ids"].tolist()
-    latent = env.engine._latent
+    latent = env.engine.space.latent(np.arange(len(blobs)))
     np.testing.assert_array_equal(observation["embeddings"], latent[rows])
     for action in (free(info), [0, 0, 1, 2, 3], free(info)[:1].repeat(5)):
         there = observation["labels"] >= 0
@@ -73,7 +73,7 @@ def test_everything_that_can_be_observed(make_active: Make, blobs: Cohort) -> No
 def test_latent_features_have_unit_mean_squared_norm_on_the_training_part(make_active: Make) -> None:
     for changes in ({}, {"components": 3}, {"standardize": False}):
         env = make_active(**changes)
-        train = env.engine._latent[env.engine.splits.train]
+        train = env.engine.space.latent(env.engine.splits.train)
         assert (train**2).sum(axis=1).mean() == pytest.approx(1, abs=1e-5)
     # Components are those of the training part: other images do not move them.
     assert train.dtype == np.float32

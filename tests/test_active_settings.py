@@ -116,7 +116,7 @@ def test_an_engine_is_shared_and_has_siblings(blobs: Cohort) -> None:
     assert other.settings.split == "test"
     assert other.settings.budget == 12
     assert (engine.settings, engine.m) == (settings, 60)
-    assert other._latent is engine._latent
+    assert other.space is engine.space
     alone = ActiveLabelEngine(blobs, other.settings, "cpu")
     np.testing.assert_equal(play(ActiveLabelEnv(engine=other)), play(ActiveLabelEnv(engine=alone)))
     for changes in ({"components": 3}, {"fractions": (0.4, 0.3, 0.3)}, {"standardize": False}, {"split_seed": 1}):

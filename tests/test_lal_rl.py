@@ -65,7 +65,7 @@ def test_the_environment_is_the_papers() -> None:
     episodes = env.episodes
     assert observation["state"].shape == (2, 10)
     np.testing.assert_array_equal(observation["state"], np.sort(observation["state"], axis=1))
-    data = env.engine._data[env.engine.sampler.rows["pool"]]
+    data = env.engine.space.data(env.engine.sampler.rows["pool"])
     for i in range(2):
         x = data[episodes.pool[i]].astype(np.float64)
         x /= np.linalg.norm(x, axis=1, keepdims=True)

@@ -19,15 +19,8 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from activelabel.envs import LEARNERS, SklearnLearner
-from activelabel.envs.learners import (
-    Exponentials,
-    LinearModel,
-    LogisticRegression,
-    SoftmaxHead,
-    make_learner,
-    shared_product,
-    softmax,
-)
+from activelabel.envs.descent import Exponentials, LinearModel, shared_product, softmax
+from activelabel.envs.learners import LogisticRegression, SoftmaxHead, make_learner
 from activelabel.errors import SettingsError
 
 Make = Callable[..., Any]
@@ -306,7 +299,7 @@ def test_a_hand_written_learner_plays(make_active: Make, make_active_vec: Make) 
     env = make_active(learner=learner, observe=["probabilities"], learner_arguments={})
     observation, info = env.reset(options={"episode": 4})
     rows = info["initial_ids"]
-    latent = env.engine._latent
+    latent = env.engine.space.latent(np.arange(len(env.engine.cohort)))
     centres = latent[rows]  # one image of each class, class by class
     d = np.linalg.norm(latent[info["candidate_ids"]][:, None] - centres[None], axis=-1)
     np.testing.assert_allclose(observation["probabilities"], slow_softmax(-d), rtol=0, atol=1e-5)
@@ -326,8 +319,8 @@ def test_any_scikit_learn_classifier_plays(make_active: Make, estimator: Any) ->
     rows, classes = info["initial_ids"].tolist(), [0, 1, 2, 3]
     over = False
     while not over:
-        model = type(estimator)(**estimator.get_params()).fit(env.engine._latent[rows], classes)
-        expected = model.predict_proba(env.engine._latent[info["candidate_ids"]])
+        model = type(estimator)(**estimator.get_params()).fit(env.engine.space.latent(np.array(rows)), classes)
+        expected = model.predict_proba(env.engine.space.latent(info["candidate_ids"]))
         np.testing.assert_allclose(observation["probabilities"], expected, rtol=0, atol=1e-6)
         observation, _, over, _, info = env.step(np.flatnonzero(info["action_mask"])[3:8])
         new = info["ids"] >= 0

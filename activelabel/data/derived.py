@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def by_rows(
             del written
     mapped: FloatArray = np.load(path, mmap_mode="c", allow_pickle=False)
     return mapped
+
+
+def taken(array: FloatArray, index: Any) -> FloatArray:
+    """Return ``array[index]``; of an array that is mapped read-only, no page stays in this process's memory."""
+    found: FloatArray = array[index]
+    base: Any = array.base if isinstance(array, np.memmap) and array.mode == "r" else None
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+    return found
 
 
 def _fill(found: FloatArray, source: NDArray[Any], compute: Callable[[NDArray[Any]], FloatArray]) -> None:

@@ -145,7 +145,7 @@ class EpisodeSampler:
             raise SettingsError(f"episode {index} must not be negative.")
         rng = stream(self.seed, self.name, "episode", index)
         initial = np.concatenate([rng.choice(members, self.initial, replace=False) for members in self._members])
-        others = np.setdiff1d(np.arange(len(self.rows["pool"])), initial)
+        others = np.delete(np.arange(len(self.rows["pool"])), initial)
         pool = np.concatenate([initial, rng.permutation(others)[: self.pool - len(initial)]])
         order = rng.permutation(self.pool)
         return pool[order], np.argsort(order)[: len(initial)]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import Cohort, FloatArray, IntArray
-from activelabel.data.derived import by_rows, derived
+from activelabel.data.derived import by_rows, derived, taken
 from activelabel.data.images import content
 from activelabel.errors import DataError, DuplicateImagesWarning, SettingsError, unknown
 from activelabel.seeding import stream
@@ -22,7 +22,9 @@ SPLITS = ("train", "val", "test")
 """The parts of a cohort, no patient in two of them: for learning, for choices of settings, and for the figures."""
 
 _COLUMNS = 64
-"""Columns that are taken into double precision at once."""
+"""Columns that are taken into double precision at once; a quarter of them where there are many rows."""
+
+_MANY_ROWS = 500_000
 
 
 @dataclass(frozen=True)
@@ -172,9 +174,10 @@ def _alike(rows: NDArray[Any], chunk_bytes: int = 2**25) -> NDArray[np.bool_]:
 def _moments(features: FloatArray, rows: IntArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of some rows, ``(d,)``; a few columns at a time, in double precision."""
     mean, deviation = (np.empty(features.shape[1], dtype=np.float64) for _ in range(2))
-    for start in range(0, features.shape[1], _COLUMNS):
-        columns = slice(start, start + _COLUMNS)
-        block = features[rows, columns].astype(np.float64)
+    step = _COLUMNS if len(rows) < _MANY_ROWS else _COLUMNS // 4
+    for start in range(0, features.shape[1], step):
+        columns = slice(start, start + step)
+        block = taken(features, (rows, columns)).astype(np.float64)
         mean[columns], deviation[columns] = block.mean(axis=0), block.std(axis=0)
     return mean, deviation
 
@@ -236,12 +239,13 @@ class Standardizer:
                 f"{len(self.mean)}. Embed the images with the backbone that the model was trained on."
             )
         path = derived(scratch, "standardised", self.mean, self.scale)
-        return by_rows(features, features.shape[1], self._scaled, path)
+        return by_rows(features, features.shape[1], self.scaled, path)
 
-    def _scaled(self, rows: FloatArray) -> FloatArray:
-        scaled = rows - self.mean
-        scaled /= self.scale  # in place: the memory of another array takes longer than the division
-        return scaled
+    def scaled(self, features: FloatArray) -> FloatArray:
+        """Return standardised features, float32 ``(n, d)``, of ``(n, d)``."""
+        found: FloatArray = features - self.mean
+        found /= self.scale  # in place: the memory of another array takes longer than the division
+        return found
 
     def clinical(self, clinical: FloatArray) -> FloatArray:
         """Return the standardised clinical variables, float32 ``(n, 3)``; missing values become 0, the mean."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from activelabel.data.cohort import IntArray
 from activelabel.errors import SettingsError
@@ -48,3 +50,9 @@ def check_actions(actions: Any, shape: tuple[int, int], candidates: int) -> IntA
         raise SettingsError(f"index {bad} is not one of the {candidates} candidates (0 to {candidates - 1}).")
     checked_actions: IntArray = actions.astype(np.int64, copy=False)
     return checked_actions
+
+
+def marked(marks: Tensor, slots: Tensor, new: Tensor) -> Tensor:
+    """Return marks ``(b, P)``, bool, True too at ``slots`` ``(b, n)`` where ``new``."""
+    episode, place = new.nonzero(as_tuple=True)
+    return marks.index_put((episode, slots[episode, place]), torch.ones_like(episode, dtype=torch.bool))

@@ -6,21 +6,22 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from activelabel.data import Cohort, Standardizer, load, split_cohort
-from activelabel.data.cohort import FloatArray, IntArray
-from activelabel.data.derived import blocks, by_rows, derived
+from activelabel.data import Cohort, load, split_cohort
+from activelabel.data.cohort import IntArray
+from activelabel.data.derived import ROWS
 from activelabel.data.episodes import PARTS, EpisodeSampler
 from activelabel.devices import resolve_device
 from activelabel.envs.asking import Oracle, draws_of
 from activelabel.envs.candidates import FEATURES, PROGRESS, SHORT, STATES, state_size
-from activelabel.envs.distances import Geometry
+from activelabel.envs.descent import LARGE
+from activelabel.envs.distances import POOLS, Geometry
+from activelabel.envs.latent import LatentSpace
 from activelabel.envs.learners import Learner, make_learner
 from activelabel.envs.metrics import METRICS
 from activelabel.envs.oracles import make_oracle
@@ -189,58 +190,33 @@ class ActiveLabelEngine:
         published = isinstance(settings.fractions, str)
         fractions = (0.7, 0.15, 0.15) if isinstance(settings.fractions, str) else settings.fractions
         self.splits = split_cohort(self.cohort, fractions, seed=settings.split_seed, published=published)
-        self._data: FloatArray | None = None
-        self._latent: FloatArray | None = None
+        self._space: LatentSpace | None = None
         self._images: dict[tuple[bytes, int | None], Tensor] = {}
         self.learner = make_learner(settings.learner, **settings.learner_arguments)
         self.oracle = make_oracle(settings.oracle, **settings.oracle_arguments)
         self._configure(settings)
 
-    def _features(self, settings: ActiveLabelSettings) -> tuple[FloatArray, FloatArray]:
-        """Return the features in data space and in latent space; made at first use, images do not need them."""
-        if self._data is None or self._latent is None:
-            raw = self.cohort.embedded()
-            scaled = raw
-            if settings.standardize:
-                scaled = Standardizer.fit(self.cohort, self.splits.train).features(raw, self.cohort.scratch)
-            self._data, self._latent = scaled, self._project(scaled, settings)
-        return self._data, self._latent
+    @property
+    def space(self) -> LatentSpace:
+        """The cohort's features in data space and in latent space; made at first use, images do not need them.
 
-    def _project(self, scaled: FloatArray, settings: ActiveLabelSettings) -> FloatArray:
-        """Return the latent features: principal components, scaled to unit mean squared norm on the training part."""
-        components, train = settings.components, self.splits.train
-        folder = self.cohort.scratch if components is None else None  # components are few
-        if components is not None:
-            if components > min(scaled.shape[1], len(self.splits.train)):
-                raise SettingsError(
-                    f"components={components} exceed the {scaled.shape[1]} features or the {len(self.splits.train)} "
-                    "training images."
-                )
-            from sklearn.decomposition import PCA
-            from threadpoolctl import threadpool_limits
+        Raises
+        ------
+        DataError: if the cohort lacks features.
+        SettingsError: if there are fewer features or training images than ``components``.
+        """
+        if self._space is None:
+            s = self.settings
+            self._space = LatentSpace(self.cohort, self.splits.train, s.standardize, s.components)
+        return self._space
 
-            with threadpool_limits(1):  # the last digits would depend on the number of cores
-                model = PCA(components, svd_solver="covariance_eigh").fit(scaled[train])
-                scaled = model.transform(scaled).astype(np.float32)
-        squares = [(scaled[train[block]].astype(np.float64) ** 2).sum(axis=1) for block in blocks(len(train))]
-        size = np.float32(float(np.sqrt(np.concatenate(squares).mean())) or 1)
-        path = derived(folder, "latent", settings.standardize, train, size)
-
-        def shrink(rows: FloatArray) -> FloatArray:
-            small: FloatArray = rows / size
-            return small
-
-        return by_rows(scaled, scaled.shape[1], shrink, path)
-
-    def _part(self, latent: FloatArray, rows: IntArray) -> Tensor:
-        """Return the latent features of some rows; where those of all are mapped, so are these."""
-        folder = self.cohort.scratch if isinstance(latent, np.memmap) else None
-        path = derived(folder, "part", Path(str(latent.filename)).name if isinstance(latent, np.memmap) else "", rows)
-        return torch.from_numpy(by_rows(rows, latent.shape[1], lambda some: latent[some], path)).to(self.device)
+    def _part(self, space: str, rows: IntArray) -> Tensor:
+        return torch.from_numpy(self.space.part(rows, space)).to(self.device)
 
     def _configure(self, settings: ActiveLabelSettings) -> None:
         self.settings = settings
         self.on_images = takes_images(self.learner)
+        self._target: float | None = None
         self.sampler = EpisodeSampler(
             self.cohort,
             self.splits.rows(settings.split),
@@ -270,14 +246,15 @@ class ActiveLabelEngine:
             # Of the pool's points, scaled; the root of what none can exceed.
             self.latent_bound = math.sqrt(self.pool) + 1e-3
         else:
-            _, latent = self._features(settings)
-            self.x = {part: self._part(latent, rows[part]) for part in PARTS}
-            self.latent_size, self.latent_bound = latent.shape[1], float(self.x["pool"].abs().max())
+            self.x = {part: self._part("latent", rows[part]) for part in PARTS}
+            pool = self.x["pool"]
+            self.latent_size = pool.shape[1]
+            self.latent_bound = max(float(x.abs().max()) for x in torch.split(pool, ROWS))
         if settings.space == "data" or not self.on_images:
-            data, latent = self._features(settings)
-            space = data if settings.space == "data" else latent
-            own = self.x["pool"] if space is latent and not self.on_images else self._part(space, rows["pool"])
+            own = self._part("data", rows["pool"]) if settings.space == "data" else self.x["pool"]
             self.geometry = Geometry.of(own, settings.distance)
+        self.sparse = self.geometry is not None and self.pool >= LARGE and POOLS * self.m <= self.pool
+        """Whether the candidates are so few that their distances are taken anew at each step, not summed for all."""
         self.distance_bound = self._distance_bound()
         self.density = torch.zeros(len(rows["pool"]), device=self.device)
         if self.geometry is not None and "density" in settings.features:
@@ -371,7 +348,9 @@ class ActiveLabelEngine:
 
         It is ``tolerance`` times what a classifier trained on the whole pool part, labelled truly, reaches.
         """
-        x, y = self.x["pool"][None], self.y["pool"][None]
-        model = self.learner.fit(x, y, torch.ones(y.shape, device=self.device), self.n_classes, None)
-        quality = METRICS[self.settings.metric](model.predict_proba(self.x["reward"]), self.y["reward"])
-        return self.settings.tolerance * float(quality[0])
+        if self._target is None:
+            x, y = self.x["pool"][None], self.y["pool"][None]
+            model = self.learner.fit(x, y, torch.ones(y.shape, device=self.device), self.n_classes, None)
+            quality = METRICS[self.settings.metric](model.predict_proba(self.x["reward"]), self.y["reward"])
+            self._target = self.settings.tolerance * float(quality[0])
+        return self._target

@@ -39,6 +39,12 @@ class Candidates:
     cost: Tensor | None = None
 
 
+def rows_at(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return ``(B, M, C)``: the rows of ``(B, n, C)`` at ``(B, M)``, class by class as the linear models leave them."""
+    columns = values.transpose(1, 2)
+    return columns.gather(2, chosen[:, None, :].expand(-1, columns.shape[1], -1)).transpose(1, 2)
+
+
 def margin(probabilities: Tensor) -> Tensor:
     """Return the difference of the two largest probabilities, ``(..., C) -> (...)``."""
     best = probabilities.topk(2, dim=-1).values

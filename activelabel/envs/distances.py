@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from activelabel.envs.descent import shared_product
+
 DENSITY_NEIGHBOURS = 10
 
 _REFERENCES = 4096
 _ROWS = 1024
+
+POOLS = 16
+"""As many times the points of a pool must a part have before the pool's are taken out of it."""
 
 
 class Geometry:
@@ -23,6 +28,7 @@ class Geometry:
 
     def __init__(self, points: Tensor, norms: Tensor, cosine: bool) -> None:
         self.points, self.norms, self.cosine = points, norms, cosine
+        self._sums: Tensor | None = None
 
     @classmethod
     def of(cls, points: Tensor, distance: str) -> Geometry:
@@ -30,7 +36,8 @@ class Geometry:
         cosine = distance == "cosine"
         if cosine:
             points = torch.nn.functional.normalize(points, dim=1)
-        return cls(points, (points * points).sum(dim=1), cosine)
+        norms = torch.cat([(rows * rows).sum(dim=1) for rows in torch.split(points, _ROWS)])  # no copy of all points
+        return cls(points, norms, cosine)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -45,7 +52,7 @@ class Geometry:
         The products may be overwritten.
         """
         if self.cosine:
-            return (1 - products).clamp_(0, 2)
+            return products.neg_().add_(1).clamp_(0, 2)
         return products.mul_(-2).add_(a).add_(b).clamp_(min=0).sqrt_()
 
     def to(self, rows: Tensor) -> Tensor:
@@ -54,19 +61,70 @@ class Geometry:
         found = self.distances(products, self.norms[:, None], self.norms[rows][None, :])
         return found.scatter_(0, rows[None, :], 0)
 
-    def sums(self) -> Tensor:
-        """Return ``(n,)``: for each point the sum of its distances to all points.
+    def between(self, some: Tensor, pools: Tensor) -> Tensor:
+        """Return the distances ``(b, m, P)`` of points ``some`` ``(b, m)`` to those of each one's pool ``(b, P)``.
+
+        Alike to the last bit whatever b is; a point's own is near 0.
+        """
+        if len(self) <= POOLS * pools.shape[1]:  # one product for all, then each takes its own
+            products = shared_product(self.points[some.flatten()], self.points).reshape(*some.shape, -1)
+            products = products.gather(2, pools[:, None, :].expand(*some.shape, -1))
+        else:
+            products = torch.stack(
+                [shared_product(self.points[a], self.points[b]) for a, b in zip(some, pools, strict=True)]
+            )
+        return self.distances(products, self.norms[some][:, :, None], self.norms[pools][:, None, :])
+
+    def sums(self, some: Tensor | None = None, among: Tensor | None = None) -> Tensor:
+        """Return for each point the sum of its distances to all points, ``(n,)``.
 
         Over at most 4096 of them, evenly spaced, and scaled up.
+
+        Parameters
+        ----------
+        some: int64 ``(m,)``, the points that are asked for; by default all. All sums to all are kept.
+        among: int64 ``(P,)``, the points that distances are taken to; by default all.
         """
-        every = max(1, -(-len(self) // _REFERENCES))
-        reference, reference_norms = self.points[::every], self.norms[::every]
-        sums = []
-        for start in range(0, len(self), _ROWS):
+        everything = some is None and among is None
+        if everything and self._sums is not None:
+            return self._sums
+        n, m = len(self) if among is None else len(among), len(self) if some is None else len(some)
+        every = max(1, -(-n // _REFERENCES))
+        chosen = slice(None, None, every) if among is None else among[::every]
+        reference, reference_norms = self.points[chosen], self.norms[chosen]
+        sums = self.norms.new_empty(m)
+        room = self.points.new_empty(_ROWS, len(reference))  # in one place: freed blocks would leave holes in memory
+        for start in range(0, m, _ROWS):
             part = slice(start, start + _ROWS)
-            products = self.points[part] @ reference.T
-            sums.append(self.distances(products, self.norms[part, None], reference_norms[None, :]).sum(dim=1))
-        return torch.cat(sums) * (len(self) / len(reference))
+            own = part if some is None else some[part]
+            rows = self.points[own]
+            products = torch.mm(rows, reference.T, out=room[: len(rows)])
+            distances = self.distances(products, self.norms[own][:, None], reference_norms[None, :])
+            torch.sum(distances, dim=1, out=sums[part])
+        sums *= n / len(reference)
+        if everything:
+            self._sums = sums
+        return sums
+
+    def sums_of(self, own: Tensor, known: Tensor, there: Tensor, pools: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what running sums would be for some points of pools, from their own distances alone.
+
+        Parameters
+        ----------
+        own: int64 ``(b, m)``, the points; none is labelled.
+        known, there: int64 and bool ``(b, L)``, the labelled points, where there is one.
+        pools: int64 ``(b, P)``.
+
+        Returns
+        -------
+        Sum of the distances to the labelled, sum of those to the rest of the pool, and the smallest to one that is
+        labelled, ``(b, m)`` each.
+        """
+        d = self.between(known, own)
+        total = (d * there[:, :, None]).sum(dim=1)
+        near = d.masked_fill_(~there[:, :, None], float("inf")).amin(dim=1)
+        sums = torch.stack([self.sums(some, pool) for some, pool in zip(own, pools, strict=True)])
+        return total, sums - total, near
 
     def density(self) -> Tensor:
         """Return ``1 / (1 + d)`` for each point ``(n,)``, d the mean distance to its ten nearest neighbours.
@@ -77,9 +135,11 @@ class Geometry:
         reference = torch.arange(0, n, max(1, -(-n // _REFERENCES)), device=device)
         k = min(DENSITY_NEIGHBOURS, len(reference) - 1)
         found = []
+        points = self.points[reference]
+        room = points.new_empty(_ROWS, len(reference))
         for start in range(0, n, _ROWS):
             part = torch.arange(start, min(start + _ROWS, n), device=device)
-            products = self.points[part] @ self.points[reference].T
+            products = torch.mm(self.points[part], points.T, out=room[: len(part)])
             d = self.distances(products, self.norms[part][:, None], self.norms[reference][None, :])
             d[part[:, None] == reference[None, :]] = float("inf")
             found.append(d.topk(k, dim=1, largest=False).values.mean(dim=1))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from activelabel import plugins
+from activelabel.envs.descent import LinearModel, descend
 from activelabel.envs.finetune import FineTune
 from activelabel.errors import SettingsError
 
@@ -51,85 +52,6 @@ class Learner(Protocol):
         """
 
 
-class LinearModel:
-    """Linear classifiers.
-
-    Parameters
-    ----------
-    weight: float32 ``(B, C, d)``.
-    bias: float32 ``(B, C)``.
-    warm: what the next fit can start from, ``(B, C, L + 1)``.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, warm: Tensor | None = None) -> None:
-        self.weight, self.bias, self.warm = weight, bias, warm
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """See :class:`Model`."""
-        batch, classes, dim = self.weight.shape
-        if x.ndim == 3:
-            logits = self.weight @ x.transpose(1, 2)
-        else:
-            logits = shared_product(self.weight.reshape(batch * classes, dim), x).reshape(batch, classes, len(x))
-        return softmax(logits + self.bias[:, :, None]).transpose(1, 2)
-
-
-_ROWS = 64
-
-
-def shared_product(rows: Tensor, x: Tensor) -> Tensor:
-    """Return ``rows @ x.T``, ``(r, n)``, alike to the last bit however many rows there are.
-
-    The linear algebra library takes other routes, which round otherwise, for products of other sizes; so it is always
-    given 64 rows.
-    """
-    n = len(rows)
-    padded = rows.new_zeros(-(-n // _ROWS) * _ROWS, rows.shape[1])
-    padded[:n] = rows
-    out = rows.new_empty(len(padded), len(x))
-    for start in range(0, len(padded), _ROWS):
-        torch.mm(padded[start : start + _ROWS], x.T, out=out[start : start + _ROWS])
-    return out[:n]
-
-
-_BLOCK = 32_768
-
-
-class Exponentials:
-    """``exp(logits - max)`` over dimension 1 of ``(B, C, n)``, alike to the last bit however large B is.
-
-    torch computes the exponentials of most elements in vectors and of the last few of a thread's share one by one, and
-    the two round differently: which elements those are depends on B. So they are computed in blocks that one thread
-    takes, filled up to whole vectors.
-
-    Parameters
-    ----------
-    like: gives the shape, dtype and device.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        n = like.numel()
-        flat = like.new_zeros(-(-n // 64) * 64)
-        self.values = flat[:n].view(like.shape)
-        """Put the logits here."""
-        size = _BLOCK if like.device.type == "cpu" else max(1, len(flat))
-        self._blocks = [flat[start : start + size] for start in range(0, len(flat), size)]
-
-    def compute(self) -> Tensor:
-        """Turn the logits in ``values`` into exponentials, in place; returns their sum over dimension 1."""
-        self.values.sub_(self.values.amax(dim=1, keepdim=True))
-        for block in self._blocks:
-            block.exp_()
-        return self.values.sum(dim=1, keepdim=True)
-
-
-def softmax(logits: Tensor) -> Tensor:
-    """Return the softmax over dimension 1 of ``(B, C, n)``."""
-    exponentials = Exponentials(logits)
-    exponentials.values.copy_(logits)
-    return exponentials.values.div_(exponentials.compute())
-
-
 class SoftmaxHead:
     """A linear layer with softmax on frozen features, trained by full-batch gradient descent (§4.1, §4.2).
 
@@ -141,7 +63,8 @@ class SoftmaxHead:
     ----------
     c: inverse strength of the regularisation, as scikit-learn's ``C``.
     epochs: passes over the labelled images.
-    warm: start from the last model of the episode instead of from zero.
+    warm: start from the last model of the episode instead of from zero; not in an episode that starts from more than
+        1024 labels, and from more than features.
     """
 
     def __init__(self, c: float = 30.0, epochs: int = 200, warm: bool = False) -> None:
@@ -178,66 +101,6 @@ class LogisticRegression:
         # Two weight vectors share the penalty of scikit-learn's one.
         c = self.c * x.shape[-1] / (2 if n_classes == 2 else 1)
         return descend(x, y, weight, n_classes, c, self.max_iter, None, self.tolerance)
-
-
-def descend(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    n_classes: int,
-    c: float,
-    epochs: int,
-    previous: Tensor | None,
-    tolerance: float | None = None,
-) -> LinearModel:
-    """Fit softmax classifiers; see :class:`SoftmaxHead` and :class:`Learner` for the arguments.
-
-    With a ``tolerance`` an episode's classifier is final once no entry of its gradient is larger, which is looked up
-    every 50 epochs; others go on.
-
-    ``W = A X``: with ``P`` the predicted probabilities and ``n`` labelled images, the gradient of ``A`` is
-    ``(P - Y) / n + A / (c n)``.
-    """
-    batch, images, _ = x.shape
-    x = x * weight[:, :, None]
-    gram = x @ x.transpose(1, 2)
-    n = weight.sum(dim=1)[:, None, None]
-    share = weight[:, None, :] / n
-    target = one_hot(y, n_classes).transpose(1, 2).to(x.dtype)
-    decay = 1 / (c * n)
-    # The loss curves at most half as much as the inner products, whose largest eigenvalue is below their norm.
-    largest = (gram + weight[:, :, None] * weight[:, None, :]).flatten(1).norm(dim=1)[:, None, None] / n
-    step = 1 / (0.5 * largest + decay)
-    keep, pull = 1 - step * decay, step * share
-    root = (step * decay).sqrt()
-    limit = (1 - root) / (1 + root)  # more momentum than this only swings on a loss that is so strongly convex
-    if previous is None:
-        a, bias = x.new_zeros(batch, n_classes, images), x.new_zeros(batch, n_classes, 1)
-    else:
-        a, bias = previous[:, :, :images], previous[:, :, -1:]
-    ahead, ahead_bias = a, bias
-    exponentials, pulled = Exponentials(a), target * pull
-    error = exponentials.values
-    done, final, final_bias = n < 0, a, bias
-    for epoch in range(epochs):
-        torch.bmm(ahead, gram, out=error)
-        error.add_(ahead_bias)
-        total = exponentials.compute()
-        error.mul_(pull / total).sub_(pulled)
-        new, new_bias = (ahead * keep).sub_(error), ahead_bias - error.sum(dim=2, keepdim=True)
-        if tolerance is not None and epoch % 50 == 49:
-            small = (torch.cat([ahead - new, ahead_bias - new_bias], dim=2) / step).abs().amax(dim=(1, 2), keepdim=True)
-            fresh = (small <= tolerance) & ~done
-            final, final_bias = torch.where(fresh, new, final), torch.where(fresh, new_bias, final_bias)
-            done |= fresh
-            if bool(done.all()):
-                break
-        momentum = limit.clamp(max=epoch / (epoch + 3))
-        ahead = (new - a).mul_(momentum).add_(new)
-        ahead_bias = (new_bias - bias).mul_(momentum).add_(new_bias)
-        a, bias = new, new_bias
-    a, bias = torch.where(done, final, a), torch.where(done, final_bias, bias)
-    return LinearModel(a @ x, bias[:, :, 0], torch.cat([a, bias], dim=2))
 
 
 class SklearnLearner:
@@ -327,8 +190,8 @@ def checked(probabilities: Any, shape: tuple[int, int, int], learner: Learner) -
     ------
     SettingsError: if it is not a tensor of that shape, or has values that are not finite or outside 0 to 1.
     """
-    values = _finite(probabilities, shape, learner, "predict_proba")
-    if bool((values < -1e-4).any()) or bool((values > 1 + 1e-4).any()):
+    values, low, high = _finite(probabilities, shape, learner, "predict_proba")
+    if low < -1e-4 or high > 1 + 1e-4:
         raise SettingsError(
             f"learner {type(learner).__name__}: predict_proba returned values outside 0 to 1, such as scores or logits."
         )
@@ -344,15 +207,17 @@ def checked_latent(model: Any, x: Tensor, size: int, learner: Learner) -> Tensor
     """
     if not callable(getattr(model, "latent", None)):
         raise SettingsError(f"learner {type(learner).__name__}: a model on images must have latent(x).")
-    return _finite(model.latent(x), (*x.shape[:2], size), learner, "latent")
+    return _finite(model.latent(x), (*x.shape[:2], size), learner, "latent")[0]
 
 
-def _finite(found: Any, shape: tuple[int, ...], learner: Learner, method: str) -> Tensor:
+def _finite(found: Any, shape: tuple[int, ...], learner: Learner, method: str) -> tuple[Tensor, float, float]:
+    """Return what a model returned, float32, with its smallest and its largest value."""
     name = type(learner).__name__
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
         got = tuple(found.shape) if hasattr(found, "shape") else type(found).__name__
         raise SettingsError(f"learner {name}: {method} must return a tensor {shape}, got {got}.")
     values: Tensor = found.float()
-    if not bool(torch.isfinite(values).all()):
+    low, high = (float(limit) for limit in values.aminmax())  # NaN if any value is
+    if not math.isfinite(low) or not math.isfinite(high):
         raise SettingsError(f"learner {name}: {method} returned values that are NaN or infinite.")
-    return values
+    return values, low, high

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activelabel.data.cohort import IntArray
-from activelabel.envs.actions import StepResult, check_actions
+from activelabel.envs.actions import StepResult, check_actions, marked
 from activelabel.envs.active_engine import ActiveLabelEngine
 from activelabel.envs.asking import NO_ANSWER, Questions, answered, check_together, paid, relative_prices
-from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates
+from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates, rows_at
 from activelabel.envs.distances import Geometry, centred, scaled
-from activelabel.envs.learners import checked, checked_latent, shared_product
+from activelabel.envs.learners import checked, checked_latent
 from activelabel.envs.metrics import METRICS
 from activelabel.envs.selective_engine import first_occurrences
 from activelabel.errors import SettingsError
@@ -66,7 +66,6 @@ class RunningEpisodes:
         self.actions: list[list[list[int]]] = [[] for _ in range(n)]
         self.curves: list[list[tuple[int, float, float]]] = [[] for _ in range(n)]
         self._target = e.target() if e.settings.reward == "target" else None
-        self._all_sums: Tensor | None = None
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(self.n, *shape, dtype=dtype, device=self.engine.device)
@@ -90,7 +89,7 @@ class RunningEpisodes:
         self.labelled[at], self.weight[at], self.sum_labelled[at] = False, 0, 0
         self.slots[at], self.nearest[at] = 0, float("inf")
         self.density[at] = e.density[self.pool[at]]
-        if e.geometry is not None:
+        if e.geometry is not None and not e.sparse and "unlabelled" in e.settings.features:
             self.sum_unlabelled[at] = self._pool_sums(e.geometry, self.pool[at])
         for i in which:
             self.actions[i], self.curves[i] = [], []
@@ -108,9 +107,7 @@ class RunningEpisodes:
     def _pool_sums(self, geometry: Geometry, pool: Tensor) -> Tensor:
         """Return ``(b, P)``: for each image of each pool the sum of distances to the pool's images."""
         if pool.shape[1] == len(geometry):  # every episode has the whole part, in an order of its own
-            if self._all_sums is None:
-                self._all_sums = geometry.sums()
-            return self._all_sums[pool]
+            return geometry.sums()[pool]
         return torch.stack([geometry.take(rows).sums() for rows in pool])
 
     # -- labelling ----------------------------------------------------------------------------------------------------
@@ -137,7 +134,7 @@ class RunningEpisodes:
         counted, cost = paid(e.oracle, draws, free, self._places(s.budget - self.spent[running]))
         asked, rows = counted & free, e.sampler.rows["pool"][positions.cpu().numpy()]
         answers = answered(e.oracle, Questions(e.cohort, e.classes, rows, e.y["pool"][positions], asked, draws))
-        self.asked[at] = _marked(self.asked[at], slots, asked)
+        self.asked[at] = marked(self.asked[at], slots, asked)
         start, width = self.filled[running], counted.sum(dim=1).cpu().numpy()
         for places in sorted(set(zip(start.tolist(), width.tolist(), strict=True))):
             group = self._places(np.flatnonzero((start == places[0]) & (width == places[1])))
@@ -169,18 +166,15 @@ class RunningEpisodes:
         positions = self.pool[at].gather(1, slots)
         self.slots[at, places], self.classes[at, places] = slots, answers.clamp(min=0)
         self.weight[at, places] = new.float()
-        self.labelled[at] = _marked(self.labelled[at], slots, new)
-        if (space := e.geometry) is None:  # distances come with the next model
+        self.labelled[at] = marked(self.labelled[at], slots, new)
+        if (space := e.geometry) is None or e.sparse:  # distances come with the next model, or with the candidates
             return
-        b, n = slots.shape
-        products = shared_product(space.points[positions.flatten()], space.points).reshape(b, n, -1)
-        own = products.gather(2, self.pool[at][:, None, :].expand(b, n, -1))
-        d = space.distances(own, space.norms[positions][:, :, None], space.norms[self.pool[at]][:, None, :])
+        d = space.between(positions, self.pool[at])
         d.scatter_(2, slots[:, :, None], 0)
         total = (d * new[:, :, None]).sum(dim=1)
         self.sum_labelled[at] += total
         self.sum_unlabelled[at] -= total
-        near = d.masked_fill(~new[:, :, None], float("inf")).amin(dim=1)
+        near = d.masked_fill_(~new[:, :, None], float("inf")).amin(dim=1)
         self.nearest[at] = torch.minimum(self.nearest[at], near)
 
     def _refresh(self, which: IntArray, fresh: bool = False) -> None:
@@ -215,14 +209,13 @@ class RunningEpisodes:
         self.quality[which] = reward
         for i, on_reward, on_test in zip(which, reward, test, strict=True):
             self.curves[i].append((int(self.spent[i]), float(on_reward), float(on_test)))
-        offered = self.pool[at].gather(1, self.offered[at])
+        offered = self._offered_of(self.pool)[at]
         n = len(e.x["pool"])
         if e.on_images:
-            everywhere = self._see_pool(model, at)
-            self.probabilities[at] = everywhere.gather(1, self.offered[at][:, :, None].expand(b, e.m, c))
+            self.probabilities[at] = rows_at(self._see_pool(model, at), self.offered[at])
         elif n <= 4 * e.m:  # one product for all episodes, then each takes its own
             everywhere = checked(model.predict_proba(e.x["pool"]), (b, n, c), e.learner)
-            self.probabilities[at] = everywhere.gather(1, offered[:, :, None].expand(b, e.m, c))
+            self.probabilities[at] = rows_at(everywhere, offered)
         else:
             self.probabilities[at] = checked(model.predict_proba(e.x["pool"][offered]), (b, e.m, c), e.learner)
 
@@ -278,15 +271,25 @@ class RunningEpisodes:
         e = self.engine
         n_labelled = self.labelled.sum(dim=1, keepdim=True)
         share = torch.zeros(self.n, e.n_classes, device=e.device).scatter_add_(1, self.classes, self.weight)
+        if e.geometry is not None and e.sparse:
+            own, known, there = self._offered_of(self.pool), self.pool.gather(1, self.slots), self.weight > 0
+            labelled, unlabelled, nearest = e.geometry.sums_of(own, known, there, self.pool)
+        else:
+            sums = (self.sum_labelled, self.sum_unlabelled, self.nearest)
+            labelled, unlabelled, nearest = (self._offered_of(values) for values in sums)
         return Candidates(
             self.probabilities,
-            self.sum_labelled.gather(1, self.offered) / n_labelled.clamp(min=1),
-            self.sum_unlabelled.gather(1, self.offered).clamp(min=0) / (e.pool - n_labelled).clamp(min=1),
-            self.nearest.gather(1, self.offered),
-            self.density.gather(1, self.offered),
+            labelled / n_labelled.clamp(min=1),
+            unlabelled.clamp(min=0) / (e.pool - n_labelled).clamp(min=1),
+            nearest,
+            self._offered_of(self.density),
             share / n_labelled.clamp(min=1),
-            relative_prices(e.oracle, self.draws).gather(1, self.offered) if "cost" in e.settings.features else None,
+            self._offered_of(relative_prices(e.oracle, self.draws)) if "cost" in e.settings.features else None,
         )
+
+    def _offered_of(self, values: Tensor) -> Tensor:
+        """Return ``(B, M)`` of ``(B, P)``: those of the candidates."""
+        return values if self.engine.m == self.engine.pool else values.gather(1, self.offered)
 
     def observe(self) -> dict[str, NDArray[Any]]:
         """Return fresh arrays of the observation, each with B first."""
@@ -328,7 +331,7 @@ class RunningEpisodes:
 
     def ids(self) -> IntArray:
         """Return the cohort's rows of the candidates, int64 ``(B, M)``."""
-        ids: IntArray = self.engine.sampler.rows["pool"][self.pool.gather(1, self.offered).cpu().numpy()]
+        ids: IntArray = self.engine.sampler.rows["pool"][self._offered_of(self.pool).cpu().numpy()]
         return ids
 
     def initial_rows(self) -> IntArray:
@@ -389,8 +392,3 @@ class RunningEpisodes:
             nothing = [0] * self.engine.settings.batch
             self.label(np.array([nothing if idle[i] else done[step] for i, done in enumerate(saved["actions"])]))
             self.over = np.where(held, before, self.over)
-
-
-def _marked(marks: Tensor, slots: Tensor, new: Tensor) -> Tensor:
-    """Return bool ``(b, P)``: the marks, and True at ``slots`` ``(b, n)`` where ``new``."""
-    return marks.int().scatter_add(1, slots, new.int()) > 0
