@@ -132,11 +132,17 @@ def change_tree(tree: Any, rng: Random, value: Callable[[Random, Any], Any]) -> 
     return tree
 
 
-def _copied(tree: Any) -> Any:
+_DEEPEST = 300
+"""Levels of a tree that are copied: Python's own stack ends at a thousand calls."""
+
+
+def _copied(tree: Any, depth: int = 0) -> Any:
+    if depth == _DEEPEST:
+        return None
     if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
+        return {key: _copied(value, depth + 1) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [_copied(value) for value in tree]
+        return [_copied(value, depth + 1) for value in tree]
     return tree
 
 
