@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -23,6 +24,9 @@ from activelabel.evaluation.bootstrap import (
     stratified_bootstrap,
 )
 from activelabel.seeding import stream
+
+GENERATOR = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
+"""What SciPy calls it; before 1.15 it was the latter."""
 
 
 def draw(name: str, *shape: int) -> np.ndarray:
@@ -48,7 +52,7 @@ def test_hierarchical_bootstrap_of_one_seed_is_scipys() -> None:
     found = hierarchical_bootstrap(a, b, n_boot=8000)
     rng = stream(1, "scipy")
     options: dict[str, Any] = {"method": "percentile", "n_resamples": 8000}
-    expected = stats.bootstrap((a[0] - b,), np.mean, rng=rng, **options).confidence_interval
+    expected = stats.bootstrap((a[0] - b,), np.mean, **{GENERATOR: rng}, **options).confidence_interval
     assert found.mean == pytest.approx((a[0] - b).mean())
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.002)
 
@@ -111,7 +115,8 @@ def test_stratified_bootstrap_of_one_task_is_scipys() -> None:
     scores = draw("one", 30, 1)
     found = stratified_bootstrap(lambda x: x.mean((-2, -1)), scores, n_boot=8000, level=0.9)
     options: dict[str, Any] = {"method": "percentile", "n_resamples": 8000, "confidence_level": 0.9}
-    expected = stats.bootstrap((scores[:, 0],), np.mean, rng=stream(1, "scipy"), **options).confidence_interval
+    generator = {GENERATOR: stream(1, "scipy")}
+    expected = stats.bootstrap((scores[:, 0],), np.mean, **generator, **options).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.002)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,9 @@ def test_each_pair_is_scipys(n: int) -> None:
     found = wilcoxon_holm(scores)
     assert [(test.a, test.b) for test in found] == list(itertools.combinations(scores, 2))
     for test in found:
-        expected = stats.wilcoxon(scores[test.a], scores[test.b])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # older versions warn of a normal approximation
+            expected = stats.wilcoxon(scores[test.a], scores[test.b])
         assert (test.statistic, test.p) == pytest.approx((expected.statistic, expected.pvalue))
         assert test.difference == pytest.approx(scores[test.a].mean() - scores[test.b].mean())
         assert test.n == n

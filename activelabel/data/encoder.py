@@ -122,9 +122,11 @@ def read_tensors(path: Path, kind: str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable {kind} ({first_line(error)}). Is it complete?") from None
-    if not isinstance(content, dict) or content.get("format") != kind:
+    # Of a tensor in their place there may be no single answer.
+    found = [content.get(name) for name in ("format", "version")] if isinstance(content, dict) else []
+    if not found or not isinstance(found[0], str) or found[0] != kind:
         raise CheckpointError(f"{path}: not a file of the format {kind}.")
-    if content.get("version") != VERSION:
+    if not isinstance(found[1], int) or found[1] != VERSION:
         raise CheckpointError(
             f"{path}: {kind} {content.get('version')}, this version reads {VERSION}; upgrade activelabel."
         )

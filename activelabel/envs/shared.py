@@ -74,7 +74,9 @@ class BatchedVectorEnv(VectorEnv[Observation, IntArray, NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the figure of :meth:`render`."""
-        self._renderer.close()
+        # Gymnasium 1.1 closes an environment that could not be made, too.
+        if hasattr(self, "_renderer"):
+            self._renderer.close()
 
 
 def check_num_envs(num_envs: int) -> None:

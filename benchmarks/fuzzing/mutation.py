@@ -288,6 +288,10 @@ def change_csv(data: bytes, rng: Random) -> bytes:
             rng.shuffle(rows)
     stream = io.StringIO()
     mark = ";" if rng.random() < 0.03 else ","
-    csv.writer(stream, delimiter=mark, lineterminator=rng.choice(("\n", "\r\n"))).writerows(rows)
+    writer = csv.writer(stream, delimiter=mark, lineterminator=rng.choice(("\n", "\r\n")))
+    try:
+        writer.writerows(rows)
+    except csv.Error:  # Python 3.10 writes no NUL
+        return change_bytes(data, rng)
     coding = rng.choice(("utf-8-sig", "utf-16", "latin-1")) if rng.random() < 0.1 else "utf-8"
     return stream.getvalue().encode(coding, "replace")
