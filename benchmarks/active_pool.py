@@ -83,6 +83,21 @@ def main(settings: Settings) -> None:
     print(f"limits at a million: {STEP_LIMIT:.0f} s a step, {MEMORY_LIMIT:.0f} MB")
 
 
+def limits(settings: Settings) -> list[tuple[str, float, float]]:
+    """Return what is measured at each number of candidates, the figure, and what it may be at most at a million."""
+    found = []
+    for images in settings.images:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "features.npy"
+            draw(path, images, settings)
+            for candidates in settings.candidates:
+                figures = measure(path, candidates, settings)
+                which = f"{candidates or 'all'} of {images:,} images"
+                found.append((f"a step of ActiveLabel-v0, {which}, s", figures.step, STEP_LIMIT))
+                found.append((f"its peak, {which}, MB", figures.peak, MEMORY_LIMIT))
+    return found
+
+
 def draw(path: Path, images: int, settings: Settings) -> None:
     """Write normal features of a pool and of the other parts."""
     rng = np.random.default_rng(0)

@@ -82,6 +82,15 @@ def main(settings: Settings) -> None:
     print(f"{f.rest:.1%} outside environment and network (at most {REST_LIMIT:.0%})")
 
 
+def limits(settings: Settings) -> list[tuple[str, float, float]]:
+    """Return what is measured, the figure, and what it may be at most."""
+    found = measure(settings)
+    return [
+        ("a training episode of the DDQN, s", 1 / found.episodes, 1 / EPISODES_LIMIT),
+        ("its share outside environment and network", found.rest, REST_LIMIT),
+    ]
+
+
 def measure(settings: Settings) -> Figures:
     """Return the figures of some rounds of training."""
     s = settings

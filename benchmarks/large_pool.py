@@ -65,10 +65,6 @@ class Settings:
     """Images to select from."""
 
 
-QUICK = Settings(repeats=1, batch=16, images=(100_000,))
-"""Enough to see whether a bar is met."""
-
-
 @dataclass(frozen=True)
 class Selection:
     """What selecting from a file of features cost: seconds (medians) of it and of the bare parts, and gigabytes."""
@@ -98,16 +94,18 @@ def main(settings: Settings) -> None:
         print(f"{n:>9} {f.seconds:>6.2f} {SECONDS.get(n, float('nan')):>4g} {parts}", flush=True)
 
 
-def measure(settings: Settings = QUICK) -> dict[str, tuple[float, float]]:
-    """Return what was measured and its bar: times faster (at least), seconds and gigabytes (at most)."""
-    bilstm, model = make_model("bilstm", 256, settings), make_model(settings.selector, settings.hidden, settings)
-    found = {}
-    for what, (slow, fast) in measure_speed(bilstm, model, settings).items():
-        found[f"{what}, times faster"] = (slow / fast, FASTER)
-    for n in settings.images:
-        selection = measure_selection(model, n, settings)
-        found[f"{n} images, s"] = (selection.seconds, SECONDS.get(n, float("nan")))
-        found[f"{n} images, GB"] = (selection.peak, GIGABYTES)
+def limits(settings: Settings) -> list[tuple[str, float, float]]:
+    """Return what is measured, the figure, and what it may be at most."""
+    s = settings
+    bilstm, model = make_model("bilstm", 256, s), make_model(s.selector, s.hidden, s)
+    found = [
+        (f"{what} of {s.selector} / of the BiLSTM", fast / slow, 1 / FASTER)
+        for what, (slow, fast) in measure_speed(bilstm, model, s).items()
+    ]
+    for n in s.images:
+        selection = measure_selection(model, n, s)
+        found.append((f"selecting from {n:,} images on disk, s", selection.seconds, SECONDS.get(n, float("nan"))))
+        found.append((f"selecting from {n:,} images on disk, peak, GB", selection.peak, GIGABYTES))
     return found
 
 

@@ -74,6 +74,14 @@ def main(settings: Settings) -> None:
             _print(f"ActiveLabel-v0, {learner}, N = {batch}", active(learner, batch, s))
 
 
+def limits(settings: Settings) -> list[tuple[str, float, float]]:
+    """Return what is measured, the figure, and what it may be at most."""
+    s = settings
+    found = {"SelectiveLabel-v0, scikit-learn's AUROC": selective(s), "SelectiveLabel-v0, pairs": selective(s, True)}
+    found |= {f"ActiveLabel-v0, {name}, N = {n}": active(name, n, s) for name in s.learner for n in s.batch}
+    return [(f"one env's step / plain: {name}", figures.ratio, LIMIT) for name, figures in found.items()]
+
+
 def _print(name: str, f: Figures) -> None:
     milliseconds = f"{f.env * 1e3:>8.2f} {f.unwrapped * 1e3:>9.2f} {f.plain * 1e3:>7.2f}"
     print(f"{name:<32} {milliseconds} {f.ratio:>6.2f}", flush=True)

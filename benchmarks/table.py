@@ -28,7 +28,14 @@ from activelabel.errors import SettingsError, unknown
 QUICK: dict[str, dict[str, Any]] = {
     "startup": {"repeats": 3},
     "update": {"repeats": 2, "k": (10,), "n_samples": (8,)},
-    "evaluation": {"tasks": 32, "repeats": 1},
+    "precision": {"repeats": 2, "batch": 32},
+    "estimators": {"seeds": 3},
+    "evaluation": {"tasks": 32, "repeats": 3},
+    "large_pool": {"repeats": 1, "batch": 16},
+    "vector_env": {"repeats": 1},
+    "active_pool": {"images": (1_000_000,), "steps": 4},
+    "ddqn_speed": {"rounds": 2},
+    "single_env": {"repeats": 10},
     "baselines": {"pools": (1000, 10_000), "repeats": 1},
 }
 """The benchmarks with promises, and the settings for the table."""

@@ -79,6 +79,14 @@ def main(settings: Settings) -> None:
         print(f"{f.reset_gymnasium:>6.2f}", flush=True)
 
 
+def limits(settings: Settings) -> list[tuple[str, float, float]]:
+    """Return what is measured, the figure, and what it may be at most."""
+    return [
+        (f"seconds of a vector env's step / SyncVectorEnv's, N = {n}", 1 / measure(n, settings).ratio, 1 / LIMIT)
+        for n in settings.batch
+    ]
+
+
 def measure(batch: int, settings: Settings) -> Figures:
     """Return the figures of both with ``batch`` labels a step.
 

@@ -1,0 +1,35 @@
+"""The table of ``python -m benchmarks`` has every benchmark that promises something."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from activelabel.errors import SettingsError
+from benchmarks import table
+
+
+@pytest.mark.parametrize("name", table.QUICK)
+def test_the_settings_of_the_table_are_those_of_the_benchmark(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    module.Settings(**table.QUICK[name])
+    assert list(inspect.signature(module.limits).parameters) in (["settings"], ["s"])
+
+
+def test_every_benchmark_with_limits_is_in_the_table() -> None:
+    folder = Path(table.__file__).parent
+    promising = {path.stem for path in folder.glob("*.py") if "\ndef limits(" in path.read_text("utf-8")}
+    assert promising == set(table.QUICK)
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    with pytest.raises(SettingsError, match="Did you mean 'startup'"):
+        table.main(table.Settings(only=("startap",)))
+
+
+def test_what_the_machine_can_do_is_measured() -> None:
+    assert table.product() > 0
+    assert table.bandwidth() > 0
