@@ -160,7 +160,7 @@ def test_no_such_study(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_shipped_studies_are_there(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTIVELABEL_DATA", str(data_dir))
-    assert set(shipped()) == {"quick", "medselect", "slade2022", "noise"}
+    assert set(shipped()) == {"quick", "medselect", "slade2022", "noise", "selectors"}
     for name in shipped():
         study = read_study(name)
         assert study.about
