@@ -130,7 +130,8 @@ def read_tensors(path: Path, kind: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: {kind} {content.get('version')}, this version reads {VERSION}; upgrade activelabel."
         )
-    return content
+    values: dict[str, Any] = content
+    return values
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
