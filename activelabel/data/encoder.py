@@ -103,9 +103,9 @@ def write_tensors(path: Path, kind: str, content: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()  # torch tells no OSError where a file cannot be written
     torch.save({"format": kind, "version": VERSION, **content}, buffer)
-    # A view of the buffer that outlives a full disk would keep it from being closed.
-    with atomic_path(path) as temporary, buffer.getbuffer() as written:
-        temporary.write_bytes(written)
+    with atomic_path(path) as temporary:
+        # No view of the buffer: one that outlives a full disk, in a traceback, keeps it from being closed.
+        temporary.write_bytes(buffer.getvalue())
 
 
 def read_tensors(path: Path, kind: str) -> dict[str, Any]:
