@@ -21,11 +21,11 @@ import tyro
 
 from activelabel.agents import Reinforce
 from activelabel.baselines import KMedoids, Random
-from activelabel.data import Cohort, load
-from activelabel.envs import SelectiveLabelEngine, SelectiveLabelVectorEnv
+from activelabel.envs import SelectiveLabelEngine
 from activelabel.evaluation import play
 from activelabel.evaluation.protocol import Strategy
 from activelabel.evaluation.selective_report import build_report
+from benchmarks.paper_size import paper_env
 
 BATCH = 32
 """Tasks at a time, as :func:`activelabel.evaluation.play` takes them."""
@@ -71,7 +71,7 @@ class Figures:
 
 def main(settings: Settings) -> None:
     """Measure and print the ratio and what it is made of."""
-    s, found = settings, measure(load("synthetic-large"), settings)
+    s, found = settings, measure(settings)
     print(f"{torch.get_num_threads()} threads, {s.tasks} tasks, pool {s.pool}, K = {', '.join(map(str, s.k))}")
     for name, seconds in found.strategies.items():
         print(f"{name:<14} {seconds:>8.2f} s")
@@ -83,15 +83,14 @@ def main(settings: Settings) -> None:
 
 def limits(settings: Settings) -> list[tuple[str, float, float]]:
     """Return what is measured, the figure, and what it may be at most."""
-    found = measure(load("synthetic-large"), settings)
+    found = measure(settings)
     return [("evaluation / its forward passes and K-Medoids alone", found.evaluation / found.alone, LIMIT)]
 
 
-def measure(cohort: Cohort, settings: Settings) -> Figures:
+def measure(settings: Settings) -> Figures:
     """Return the figures."""
     ks, k = settings.k, settings.k[0]
-    held_out = ("Edema", "Atelectasis")
-    env = SelectiveLabelVectorEnv(BATCH, cohort, pool=settings.pool, query=settings.query, k=k, held_out=held_out)
+    env = paper_env(BATCH, pool=settings.pool, query=settings.query, k=k)
     engine = env.engine.sibling(split="test")
     model = Reinforce(env=env, batch_size=BATCH, seed=0)
     strategies: dict[str, Strategy] = {"random": Random(k), "kmedoids": KMedoids(k), "reinforce": model}

@@ -30,10 +30,9 @@ import torch
 import tyro
 
 from activelabel.agents import SELECTORS, Reinforce, select_images
-from activelabel.data import load
 from activelabel.data.derived import ROWS, blocks
-from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.seeding import stream
+from benchmarks.paper_size import paper_env
 
 FASTER = 5.0
 """How many times faster than the BiLSTM the other has to be at least."""
@@ -112,13 +111,9 @@ def limits(settings: Settings) -> list[tuple[str, float, float]]:
 def make_model(selector: str, hidden: int, settings: Settings) -> Reinforce:
     """Return an untrained selector with an env of the paper's sizes."""
     s = settings
-    held_out = ("Edema", "Atelectasis")
-    env = SelectiveLabelVectorEnv(
-        s.batch, load("synthetic-large"), pool=s.pool, query=100, k=s.k, held_out=held_out, device="cpu"
-    )
     return Reinforce(
         SELECTORS[selector],
-        env,
+        paper_env(s.batch, pool=s.pool, k=s.k, device="cpu"),
         batch_size=s.batch,
         n_samples=s.n_samples,
         policy_kwargs={"hidden": hidden},

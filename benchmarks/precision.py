@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from activelabel.agents import SELECTORS, Reinforce
 from activelabel.agents.arguments import PRECISIONS
-from activelabel.data import load
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.evaluation import play
 from activelabel.evaluation.statistics import Interval, paired_difference
 from activelabel.settings import preset
+from benchmarks.paper_size import paper_env
 
 SPEED_LIMIT = 1 / 1.5
 """Seconds of an update in bfloat16 over those in float32."""
@@ -82,8 +82,7 @@ def limits(settings: Settings) -> list[tuple[str, float, float]]:
 
 def seconds(selector: str, settings: Settings) -> tuple[float, float]:
     """Return the median seconds of an update in float32 and in bfloat16; K = 10, M = 8."""
-    cohort = load("synthetic-large")
-    env = SelectiveLabelVectorEnv(settings.batch, cohort, pool=settings.pool, k=10, held_out=("Edema", "Atelectasis"))
+    env = paper_env(settings.batch, pool=settings.pool)
     models = [
         Reinforce(
             SELECTORS[selector].__name__, env, batch_size=settings.batch, n_samples=8, seed=0, precision=precision

@@ -22,8 +22,8 @@ import torch
 import tyro
 
 from activelabel.agents import Reinforce
-from activelabel.data import Cohort, load
 from activelabel.envs import SelectiveLabelVectorEnv
+from benchmarks.paper_size import paper_env
 
 PARTS = ("tasks", "observation", "selections", "log-probability", "rewards", "baseline")
 """What an update does besides the network. Rewards are those of all selections, of the action and of the random
@@ -68,14 +68,13 @@ class Figures:
 
 def main(settings: Settings) -> None:
     """Measure and print the ratios and the parts."""
-    cohort = load("synthetic-large")
-    sizes = f"{settings.batch} x {settings.pool} x {cohort.embedded().shape[1]}"
+    sizes = f"{settings.batch} x {settings.pool} x 512"
     print(f"{torch.get_num_threads()} threads, {sizes}, {settings.repeats} repeats; parts and rest in ms")
     heads = " ".join(f"{name:>{max(6, len(name))}}" for name in (*PARTS, "rest"))
     print(f"{'K':>4} {'M':>3} {'update, s':>10} {'bare, s':>8} {'ratio':>6} {heads}")
     for k in settings.k:
         for n_samples in settings.n_samples:
-            found = measure(cohort, k, n_samples, settings)
+            found = measure(k, n_samples, settings)
             row = f"{k:>4} {n_samples:>3} {found.update:>10.2f} {found.bare:>8.2f} {found.update / found.bare:>6.3f}"
             for name, seconds in (*found.parts.items(), ("rest", found.rest)):
                 row += f" {seconds * 1e3:>{max(6, len(name))}.1f}"
@@ -84,7 +83,7 @@ def main(settings: Settings) -> None:
 
 def limits(settings: Settings) -> list[tuple[str, float, float]]:
     """Return what is measured for the first K and number of selections, the figure, and what it may be at most."""
-    found = measure(load("synthetic-large"), settings.k[0], settings.n_samples[0], settings)
+    found = measure(settings.k[0], settings.n_samples[0], settings)
     return [
         ("REINFORCE update / bare BiLSTM", found.update / found.bare, RATIO_LIMIT),
         ("REINFORCE update without its network, s", found.rest, REST_LIMIT),
@@ -92,11 +91,9 @@ def limits(settings: Settings) -> list[tuple[str, float, float]]:
     ]
 
 
-def measure(cohort: Cohort, k: int, n_samples: int, settings: Settings) -> Figures:
+def measure(k: int, n_samples: int, settings: Settings) -> Figures:
     """Return the figures of updates with K images and M selections a task."""
-    venv = SelectiveLabelVectorEnv(
-        settings.batch, cohort, pool=settings.pool, query=100, k=k, held_out=("Edema", "Atelectasis")
-    )
+    venv = paper_env(settings.batch, pool=settings.pool, k=k)
     baseline = "random" if n_samples == 1 else "leave-one-out"
     model = Reinforce(env=venv, batch_size=settings.batch, n_samples=n_samples, baseline=baseline, seed=0)
     watch = Watch(model, venv)

@@ -50,6 +50,13 @@ EVERYTHING: dict[str, Any] = {
 """All that ActiveLabel-v0 can show at once."""
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A run sets torch's threads for the whole process; the next test has one again."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root."""
@@ -78,6 +85,14 @@ def every_torch_warning() -> Iterator[None]:
 def cohort() -> Cohort:
     """A small embedded cohort; eight conditions, No Finding, clinical variables and patients."""
     return make_synthetic(SyntheticSettings(n=3000, dim=8, rank=4))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> str:
+    """The file of that cohort."""
+    path = tmp_path_factory.mktemp("data") / "cohort.npz"
+    cohort.save(path)
+    return str(path)
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from run_files import one_run, same_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,18 +23,12 @@ from activelabel import evaluate, train
 from activelabel.agents import Reinforce
 from activelabel.agents.checkpoint import read_model
 from activelabel.data import Cohort
+from activelabel.errors import SettingsError
 from activelabel.evaluation import SelectiveRun, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = "--pool 20 --query 12 --k 4 --updates 6 --batch-size 4 --n-samples 2 --hidden 8 --val-every 2 --val-tasks 8"
-TINY = [*SIZES.split(), "--test-tasks", "10", "--no-progress", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> str:
-    path = tmp_path_factory.mktemp("data") / "cohort.npz"
-    cohort.save(path)
-    return str(path)
+TINY = [*SIZES.split(), "--test-tasks", "10", "--no-progress", "--device", "cpu", "--threads", "1"]
 
 
 def arguments(data: str, runs: Path, *more: str) -> list[str]:
@@ -65,6 +61,21 @@ def test_a_run_is_opened_from_any_directory(data: str, tmp_path: Path, monkeypat
     assert train.main(arguments(Path(data).name, tmp_path)) == 0
     monkeypatch.chdir(tmp_path)
     assert evaluate.main([str(one_run(tmp_path)), "--no-progress", "--tasks", "4"]) == 0
+
+
+def test_a_run_computes_with_its_own_number_of_threads(trained: Path, data: str, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)  # as on a machine of more cores
+        open_run(trained)
+        assert torch.get_num_threads() == 1
+        settings = replace(open_run(trained).settings, threads=before + 1)
+        SelectiveRun(tmp_path, settings, progress=False)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(SettingsError, match="threads=0 must be at least 1"):
+        replace(settings, threads=0)
 
 
 def test_summary_has_the_documented_keys(trained: Path) -> None:

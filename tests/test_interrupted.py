@@ -160,15 +160,9 @@ def test_a_batch_that_could_not_be_written_is_written_later(tmp_path: Path) -> N
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> str:
-    path = tmp_path_factory.mktemp("data") / "cohort.npz"
-    cohort.save(path)
-    return str(path)
-
-
 def arguments(data: str, runs: Path, *more: str) -> list[str]:
-    return ["--data", data, "--runs", str(runs), *TINY.split(), "--no-progress", "--device", "cpu", *more]
+    quiet = ["--no-progress", "--device", "cpu", "--threads", "1"]
+    return ["--data", data, "--runs", str(runs), *TINY.split(), *quiet, *more]
 
 
 @pytest.fixture(scope="module")

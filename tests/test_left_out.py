@@ -15,7 +15,7 @@ from activelabel.settings import SelectiveRunSettings
 HELD_OUT = ("Edema", "Atelectasis")
 TINY: dict[str, Any] = {
     **{"pool": 20, "query": 12, "k": 4, "updates": 2, "batch_size": 4, "n_samples": 2, "hidden": 8, "val_every": 1},
-    **{"val_tasks": 6, "test_tasks": 4, "held_out": HELD_OUT, "device": "cpu"},
+    **{"val_tasks": 6, "test_tasks": 4, "held_out": HELD_OUT, "device": "cpu", "threads": 1},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from active_reference import SlowEpisode, listed, play
 from conftest import EVERYTHING
-from oracle_play import CONFUSION, engine_of, questions
+from oracle_play import CONFUSION, engine_of, questions, three_annotators
 from torch import Tensor
 
 from activelabel.baselines import make_pool_baseline
@@ -32,16 +32,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "abstaining": {"oracle": "abstaining", "oracle_arguments": {"rate": 0.5}},
     "never an answer": {"oracle": "abstaining", "oracle_arguments": {"rate": 1.0}, "pool": 20, "budget": 16},
     "costs": {"oracle": "annotators", "oracle_arguments": {"errors": [0.6, 0.0], "costs": [1, 4]}, "budget": 24},
-    "all at once": {
-        "oracle": "annotators",
-        "oracle_arguments": {
-            "errors": [0.5, 0.1, CONFUSION],
-            "costs": [1, 3, 2],
-            "abstain": [0.3, 0.0, 0.5],
-            "shares": [0.5, 0.3, 0.2],
-        },
-        "candidates": 30,
-    },
+    "all at once": {**three_annotators(CONFUSION), "candidates": 30},
     "target": {"oracle": "noisy", "oracle_arguments": {"rate": 0.3}, "reward": "target", "tolerance": 0.8, "batch": 2},
 }
 

@@ -21,7 +21,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from activelabel import evaluate, load, plugins, train
 from activelabel.agents.checkpoint import read_model
-from activelabel.data import Cohort
 from activelabel.data.__main__ import main as data_main
 from activelabel.evaluation import ActiveRun, open_run
 from activelabel.evaluation.plugged import PluggedAgent
@@ -39,14 +38,7 @@ EPISODES = (
     "--env ActiveLabel-v0 --budget 7 --batch 3 --pool 60 --state-images 5 --learner-epochs 20 --episodes 8 --envs 4"
 )
 PARTS = "--fractions 0.4 0.3 0.3 --test-shares 0.4 0.1 0.2 0.3 --val-every 1 --val-episodes 4 --test-episodes 5"
-QUIET = ["--no-progress", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, cohort: Cohort) -> str:
-    path = tmp_path_factory.mktemp("data") / "cohort.npz"
-    cohort.save(path)
-    return str(path)
+QUIET = ["--no-progress", "--device", "cpu", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import reference
 import torch
 from active_reference import ask, listed
+from oracle_play import three_annotators
 from torch import Tensor
 
 from activelabel.baselines import BASELINES
@@ -35,16 +36,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "abstaining": {"oracle": "abstaining", "oracle_arguments": {"rate": 0.5}, "duplicates": "repeat"},
     "never an answer": {"oracle": "abstaining", "oracle_arguments": {"rate": 1.0}},
     "costs": {"oracle": "annotators", "oracle_arguments": {"errors": [0.3, 0.0], "costs": [1, 3]}},
-    "all at once": {
-        "oracle": "annotators",
-        "oracle_arguments": {
-            "errors": [0.5, 0.1, CONFUSION],
-            "costs": [1, 3, 2],
-            "abstain": [0.3, 0.0, 0.5],
-            "shares": [0.5, 0.3, 0.2],
-        },
-        "duplicates": "repeat",
-    },
+    "all at once": {**three_annotators(CONFUSION), "duplicates": "repeat"},
 }
 
 

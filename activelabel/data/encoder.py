@@ -122,15 +122,13 @@ def read_tensors(path: Path, kind: str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable {kind} ({first_line(error)}). Is it complete?") from None
-    # Of a tensor in their place there may be no single answer.
-    found = [content.get(name) for name in ("format", "version")] if isinstance(content, dict) else []
-    if not found or not isinstance(found[0], str) or found[0] != kind:
+    values: dict[str, Any] = content if isinstance(content, dict) else {}
+    form, version = values.get("format"), values.get("version")
+    # The types first: whether a tensor equals something may have no single answer.
+    if not isinstance(form, str) or form != kind:
         raise CheckpointError(f"{path}: not a file of the format {kind}.")
-    if not isinstance(found[1], int) or found[1] != VERSION:
-        raise CheckpointError(
-            f"{path}: {kind} {content.get('version')}, this version reads {VERSION}; upgrade activelabel."
-        )
-    values: dict[str, Any] = content
+    if not isinstance(version, int) or version != VERSION:
+        raise CheckpointError(f"{path}: {kind} {version}, this version reads {VERSION}; upgrade activelabel.")
     return values
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from activelabel.agents import DDQN, LAL_RL_ENV, LalRl, extends_ours, find_agent
@@ -56,7 +55,6 @@ class ActiveRun(Run):
         self, folder: Path, settings: ActiveRunSettings, progress: bool = True, cohort: Cohort | None = None
     ) -> None:
         super().__init__(folder, settings, progress, cohort)
-        torch.set_num_threads(settings.threads)
         arguments = ActiveLabelSettings.make(**settings.env_arguments())
         self.engine = ActiveLabelEngine(self.cohort, arguments, settings.device)
         # Made now, so that a part with too few images ends the run before any training; and so are the strategies.

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from tqdm import tqdm
 
@@ -56,6 +57,7 @@ class Run(ABC):
         self.folder = folder
         self.settings = settings
         self.progress = progress
+        torch.set_num_threads(settings.threads)
         self.agent = find_agent(settings.agent)
         """The class of the agent, or what makes it; imported now, so that a fault ends the run before anything else."""
         self.cohort = settings.cohort() if cohort is None else cohort

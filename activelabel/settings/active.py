@@ -191,9 +191,6 @@ class ActiveRunSettings(OracleSettings):
     never."""
     max_grad_norm: float | None = 10.0
     """Gradients are clipped to this norm."""
-    threads: int = 1
-    """Of torch on the CPU. The tensors are small, so that more threads gain little and lose much where other programs
-    run; and what is learned depends on it, in the way that it depends on the seed."""
     val_every: int = 5
     """Rounds between validations (and checkpoints)."""
     val_episodes: int = 100
@@ -204,7 +201,7 @@ class ActiveRunSettings(OracleSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         ActiveLabelSettings.make(**self.env_arguments())
-        self._at_least_one(("threads", "episodes", "envs", "val_every", "val_episodes", "test_episodes"))
+        self._at_least_one(("episodes", "envs", "val_every", "val_episodes", "test_episodes"))
         if not self.hidden or min(self.hidden) < 1:
             raise SettingsError(f"hidden={list(self.hidden)} must be sizes of layers, such as 128 128 128.")
         for name in ("shares", "test_shares"):

@@ -91,6 +91,9 @@ class RunSettings(ABC):
     """Strategies of the closing evaluation."""
     device: str = "auto"
     """Auto, cpu or cuda."""
+    threads: int = 1
+    """Of torch on the CPU, whatever the number of cores: the last digits of a gradient, and with them what is learned,
+    depend on it."""
 
     def __post_init__(self) -> None:
         if self.env != type(self).env:
@@ -99,6 +102,7 @@ class RunSettings(ABC):
         self._check_options()
         if self.seed < 0 or self.split_seed < 0:
             raise SettingsError(f"seed={self.seed} and split_seed={self.split_seed} must not be negative.")
+        self._at_least_one(("threads",))
 
     @classmethod
     def check_agent(cls, agent: str) -> None:

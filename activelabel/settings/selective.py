@@ -60,6 +60,9 @@ class SelectiveRunSettings(OracleSettings):
     """Conditions kept out of training and tested apart."""
     left_out: tuple[str, ...] = ()
     """Seen conditions that are not trained on but validate: the model is chosen by conditions that are new to it."""
+    threads: int = 2
+    """Of torch on the CPU, whatever the number of cores: the last digits of a gradient, and with them what is learned,
+    depend on it."""
     k: int = 10
     """Images to label."""
     pool: int = 200
