@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
 from joblib import Parallel, delayed
 
@@ -82,7 +81,7 @@ def base(data: str, s: Settings) -> SelectiveRunSettings:
     start = preset(own.pop("preset"), data=data)
     assert isinstance(start, SelectiveRunSettings)
     same = {key: value for key, value in asdict(s).items() if key in asdict(start) and key != "data"}
-    return replace(start, **own, **same, lr_factor=1.0, against=(), device="cpu")
+    return replace(start, **own, **same, lr_factor=1.0, against=(), device="cpu", threads=1)
 
 
 def cells(s: Settings) -> Iterator[tuple[str, str, SelectiveRunSettings]]:
@@ -101,7 +100,6 @@ def cells(s: Settings) -> Iterator[tuple[str, str, SelectiveRunSettings]]:
 
 def gains(settings: SelectiveRunSettings) -> list[float]:
     """Return AUROC less K-Medoids' on the left-out condition, at each validation of a training."""
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run = SelectiveRun(Path(folder), settings, progress=False)
         run.train()

@@ -7,24 +7,32 @@ import pytest
 
 from activelabel.agents import Reinforce
 from activelabel.data import Cohort
-from benchmarks import estimators, evaluation, precision, update
+from benchmarks import estimators, evaluation, paper_size, precision, update
 
 
-def test_the_parts_of_an_update_are_within_it(cohort: Cohort) -> None:
+@pytest.fixture
+def small(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of a small cohort in place of the large one."""
+    monkeypatch.setattr(paper_size, "load", lambda name: cohort)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_parts_of_an_update_are_within_it() -> None:
     for n_samples in (1, 3):
-        found = update.measure(cohort, 4, n_samples, update.Settings(repeats=1, batch=4, pool=20))
+        found = update.measure(4, n_samples, update.Settings(repeats=1, batch=4, pool=20))
         assert set(found.parts) == set(update.PARTS)
         assert min(found.parts.values()) > 0
         assert sum(found.parts.values()) < found.rest < found.update
 
 
-def test_the_parts_of_an_evaluation_are_within_it(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("small")
+def test_the_parts_of_an_evaluation_are_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     forward = Reinforce.policy_aliases["BiLSTMPolicy"].forward
     monkeypatch.setattr(
         Reinforce.policy_aliases["BiLSTMPolicy"], "forward", lambda *a: (passes.append(1), forward(*a))[1]
     )
-    found = evaluation.measure(cohort, evaluation.Settings(tasks=64, k=(2, 5), pool=20, query=12, repeats=1))
+    found = evaluation.measure(evaluation.Settings(tasks=64, k=(2, 5), pool=20, query=12, repeats=1))
     # Two batches in the evaluation and two alone, in each of two turns: one pass serves every K.
     assert len(passes) == (2 + 2) * 2
     assert set(found.strategies) == {"random", "kmedoids", "reinforce", "report"}
@@ -40,8 +48,8 @@ def test_the_ratio_of_the_estimators_is_that_of_median_seconds() -> None:
     assert estimators.ratio(found) == pytest.approx(0.5)
 
 
-def test_both_precisions_are_timed(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "load", lambda name: cohort)
+@pytest.mark.usefixtures("small")
+def test_both_precisions_are_timed() -> None:
     (found,) = precision.limits(precision.Settings(selectors=("mlp",), repeats=1, batch=2, pool=110))
     assert found[0].startswith("REINFORCE update with mlp")
     assert found[1] > 0
