@@ -1,14 +1,14 @@
-"""A selector for large pools: deep sets against the BiLSTM at pool 1000, and selecting from up to a million images.
+"""A selector for large pools: the MLP against the BiLSTM at pool 1000, and selecting from up to a million images.
 
 ::
 
     OMP_NUM_THREADS=2 python -m benchmarks.large_pool
 
-First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the deep-sets
-selector (or with ``--selector mlp`` that), trained at pool 1000 by these few updates alone, since time does not depend
-on the weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds stand
-those of what cannot be left out: one pass over the file (the sum of its numbers) and the product of the images with the
-weights of the first layer.
+First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the MLP (or with
+``--selector deep-sets`` that), trained at pool 1000 by these few updates alone, since time does not depend on the
+weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds stand those of
+what cannot be left out: one pass over the file (the sum of its numbers) and the product of the images with the weights
+of the first layer.
 
 Memory is of the fresh process (``/proc``, Linux). VmHWM is the peak of all its pages, those of the mapped file among
 them, which the system takes back when it needs them; RssAnon, looked at every 5 ms, is what is its own. The file was
@@ -56,8 +56,8 @@ class Settings:
     """Images to choose."""
     n_samples: int = 8
     """Selections for each task."""
-    selector: str = "deep-sets"
-    """What is compared with the BiLSTM: deep-sets or mlp."""
+    selector: str = "mlp"
+    """What is compared with the BiLSTM: mlp or deep-sets."""
     hidden: int = 128
     """Units of its layers; the BiLSTM has the paper's 256."""
     images: tuple[int, ...] = (100_000, 1_000_000)

@@ -56,6 +56,18 @@ def test_a_preset_of_its_own_keeps_the_data_and_its_sizes(study: Study) -> None:
     assert settings.updates == 2
 
 
+@pytest.mark.parametrize("threads", [None, 2])
+def test_a_training_has_one_thread_unless_the_file_says_otherwise(
+    threads: int | None, tmp_path: Path, cohort: Cohort, blobs: Cohort
+) -> None:
+    given = {} if threads is None else {"threads": threads}
+    changes = {"settings": {**STUDY["grids"]["once"]["settings"], **given}}
+    once = read_study(str(study_file(tmp_path, cohort, blobs, **changes))).grids[0]
+    assert preset("default").threads == 2  # other than on its own: trainings run side by side
+    for name in ("reinforce", "printed"):
+        assert once.training(strategy(once, name), once.data[0], once.budgets[0], 0).threads == (threads or 1)
+
+
 def test_lal_rl_is_what_it_is(study: Study) -> None:
     episodes = study.grids[1]
     settings = episodes.training(strategy(episodes, "lal-rl"), episodes.data[0], episodes.budgets[0], 0)

@@ -1,8 +1,7 @@
 """The predictors of the one-shot problem and its reward, for many tasks and many selections at once.
 
 Everything here is computed in float64 and the scores are rounded to float32 before they are ranked: a batch of 64
-    tasks and a
-batch of one may then differ in the last bits of a sum and still rank, and tie, alike.
+tasks and a batch of one may then differ in the last bits of a sum and still rank, and tie, alike.
 """
 
 from __future__ import annotations

@@ -199,7 +199,8 @@ def _data(entry: Any, env: str, start: str, common: dict[str, Any], where: str, 
     own = _settings(values.get("settings", {}), SETTINGS[env], f"{where}.settings")
     try:
         base = preset(str(values.get("preset", start)), None, env, found)
-        settings = type(base).from_mapping({**asdict(base), **common, **own, "data": found, "against": []}, where)
+        start_from = {**asdict(base), "threads": 1}  # cells run side by side
+        settings = type(base).from_mapping({**start_from, **common, **own, "data": found, "against": []}, where)
     except SettingsError as error:
         raise SettingsError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
     given = str(values["data"])

@@ -52,9 +52,10 @@ FIXED = {
 }
 """Settings that make the test tasks or the latent space: no strategy has its own."""
 
+_MACHINE = ("threads", "device")
 TAKEN = {
-    SELECTIVE: ("k", "pool", "query", "positive_fraction", "uncertain", "val_pool", "val_tasks", "device", *ORACLE),
-    ACTIVE: ("budget", "pool", "initial", "state_images", "metric", "val_episodes", "threads", "device", *ORACLE),
+    SELECTIVE: ("k", "pool", "query", "positive_fraction", "uncertain", "val_pool", "val_tasks", *_MACHINE, *ORACLE),
+    ACTIVE: ("budget", "pool", "initial", "state_images", "metric", "val_episodes", *_MACHINE, *ORACLE),
 }
 """Settings that an agent with a preset of its own takes from the data set's, unless it gives them itself."""
 
