@@ -12,11 +12,9 @@ checks of the data, ``reset`` the first one, with the sums of distances, and ``n
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ import tyro
 
 import activelabel  # noqa: F401  # registers the environments
 from benchmarks.env_step import OTHERS, generated
+from benchmarks.processes import in_fresh_process
 
 STEP_LIMIT, MEMORY_LIMIT = 1.0, 4000.0
 """Seconds of a step on a million images, and megabytes."""
@@ -72,7 +71,7 @@ def main(settings: Settings) -> None:
         with tempfile.TemporaryDirectory() as folder:
             draw(Path(folder) / "features.npy", images, s)
             for candidates in s.candidates:
-                f = measure(Path(folder) / "features.npy", candidates, s)
+                f = in_fresh_process(play, Path(folder) / "features.npy", candidates, s)
                 print(
                     f"{images:>9} {candidates or images:>10} {f.make:>8.2f} {f.reset:>8.2f} {f.following:>8.2f} ",
                     end="",
@@ -91,7 +90,7 @@ def limits(settings: Settings) -> list[tuple[str, float, float]]:
             path = Path(folder) / "features.npy"
             draw(path, images, settings)
             for candidates in settings.candidates:
-                figures = measure(path, candidates, settings)
+                figures = in_fresh_process(play, path, candidates, settings)
                 which = f"{candidates or 'all'} of {images:,} images"
                 found.append((f"a step of ActiveLabel-v0, {which}, s", figures.step, STEP_LIMIT))
                 found.append((f"its peak, {which}, MB", figures.peak, MEMORY_LIMIT))
@@ -109,14 +108,8 @@ def draw(path: Path, images: int, settings: Settings) -> None:
     features.flush()
 
 
-def measure(path: Path, candidates: int, settings: Settings) -> Figures:
-    """Return what an episode takes in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(play, path, candidates, settings).result()
-
-
 def play(path: Path, candidates: int, settings: Settings) -> Figures:
-    """Play an episode; see :func:`measure`."""
+    """Return what an episode takes."""
     s = settings
     features = np.load(path, mmap_mode="r", allow_pickle=False)
     start = time.perf_counter()

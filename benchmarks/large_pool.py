@@ -17,7 +17,6 @@ just written, so that most of it is read from the page cache.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import threading
@@ -33,6 +32,7 @@ from activelabel.agents import SELECTORS, Reinforce, select_images
 from activelabel.data.derived import ROWS, blocks
 from activelabel.seeding import stream
 from benchmarks.paper_size import paper_env
+from benchmarks.processes import in_fresh_process
 
 FASTER = 5.0
 """How many times faster than the BiLSTM the other has to be at least."""
@@ -146,8 +146,7 @@ def measure_selection(model: Reinforce, n: int, settings: Settings) -> Selection
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.zip")
         write_features(Path(folder) / "features.npy", n, model.policy.dims["pool"])
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_measure_here, (Path(folder), settings, torch.get_num_threads()))
+        return in_fresh_process(_measure_here, Path(folder), settings, torch.get_num_threads())
 
 
 def write_features(path: Path, n: int, dim: int) -> None:

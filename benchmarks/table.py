@@ -14,7 +14,6 @@ bandwidth of the memory, with as many threads as the benchmarks have.
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 
 from activelabel.errors import SettingsError, unknown
+from benchmarks.processes import in_fresh_process
 
 QUICK: dict[str, dict[str, Any]] = {
     "startup": {"repeats": 3},
@@ -66,11 +66,9 @@ def main(settings: Settings) -> None:
     print(f"float32 product of 2048 x 2048: {product():.0f} GFLOP/s; copy of 256 MB: {bandwidth():.1f} GB/s\n")
     print(f"{'':<64} {'figure':>9} {'at most':>8} {'ratio':>6}")
     for name in settings.only or QUICK:
-        # A fresh process: what one benchmark leaves in memory is not there in the next.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            for what, figure, limit in pool.apply(run, (name,)):
-                over = "" if figure <= limit else "  OVER"
-                print(f"{what:<64} {figure:>9.3f} {limit:>8.3f} {figure / limit:>6.2f}{over}", flush=True)
+        for what, figure, limit in in_fresh_process(run, name):
+            over = "" if figure <= limit else "  OVER"
+            print(f"{what:<64} {figure:>9.3f} {limit:>8.3f} {figure / limit:>6.2f}{over}", flush=True)
 
 
 def run(name: str) -> list[Row]:

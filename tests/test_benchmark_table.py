@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from pathlib import Path
 
 import pytest
 
 from activelabel.errors import SettingsError
 from benchmarks import table
+from benchmarks.processes import in_fresh_process
 
 
 @pytest.mark.parametrize("name", table.QUICK)
@@ -28,6 +30,16 @@ def test_every_benchmark_with_limits_is_in_the_table() -> None:
 def test_an_unknown_benchmark_is_refused() -> None:
     with pytest.raises(SettingsError, match="Did you mean 'startup'"):
         table.main(table.Settings(only=("startap",)))
+
+
+def of_a_process_of_its_own(number: int) -> tuple[int, int]:
+    return os.getpid(), in_fresh_process(abs, number)
+
+
+def test_a_benchmark_may_start_processes() -> None:
+    process, number = in_fresh_process(of_a_process_of_its_own, -3)
+    assert process != os.getpid()
+    assert number == 3
 
 
 def test_what_the_machine_can_do_is_measured() -> None:

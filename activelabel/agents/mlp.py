@@ -15,8 +15,8 @@ as with the BiLSTM.
 
 ::
 
+    python train.py --selector mlp --hidden 128 --updates 300
     python train.py --selector deep-sets --hidden 128
-    python train.py --selector mlp --hidden 64
 """
 
 from __future__ import annotations
