@@ -36,7 +36,10 @@ class Geometry:
         cosine = distance == "cosine"
         if cosine:
             points = torch.nn.functional.normalize(points, dim=1)
-        norms = torch.cat([(rows * rows).sum(dim=1) for rows in torch.split(points, _ROWS)])  # no copy of all points
+        norms = points.new_empty(len(points))
+        room = torch.empty_like(points[:_ROWS])  # in one place, as in `sums`
+        for rows, own in zip(torch.split(points, _ROWS), torch.split(norms, _ROWS), strict=True):
+            torch.sum(torch.mul(rows, rows, out=room[: len(rows)]), dim=1, out=own)
         return cls(points, norms, cosine)
 
     def __len__(self) -> int:
