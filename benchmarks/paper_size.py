@@ -6,7 +6,7 @@ from activelabel.data import load
 from activelabel.envs import SelectiveLabelVectorEnv
 
 POOL, QUERY, K = 1000, 100, 10
-"""Images in the pool and the query set, and the smallest number to label (MedSelect, §3)."""
+"""Images in the pool and the query set (MedSelect, §2), and images to label."""
 
 
 def paper_env(

@@ -63,7 +63,7 @@ def test_a_run_is_opened_from_any_directory(data: str, tmp_path: Path, monkeypat
     assert evaluate.main([str(one_run(tmp_path)), "--no-progress", "--tasks", "4"]) == 0
 
 
-def test_a_run_computes_with_its_own_number_of_threads(trained: Path, data: str, tmp_path: Path) -> None:
+def test_a_run_computes_with_its_own_number_of_threads(trained: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(before + 1)  # as on a machine of more cores
