@@ -35,7 +35,7 @@ class Run(ABC):
     """A directory with ``config.yaml``, TensorBoard events, models and results.
 
     ``model.zip`` is the model that was best on validation, ``checkpoint.zip`` the last state, ``versions.yaml`` what
-    it was made with; beside the model of an agent of somebody else's there is ``model.json``. It sets the number of
+    it was made with; beside the model of an agent of somebody else's there is ``model.json``. A run sets the number of
     torch's threads, for the whole process, as the settings say. Make one with
     :func:`~activelabel.evaluation.create_run`, open it with :func:`~activelabel.evaluation.open_run`.
 
