@@ -158,6 +158,8 @@ def exists(dotted: str) -> bool:
                 importlib.import_module(".".join(parts[:i]))
             except ModuleNotFoundError:
                 return part in getattr(found, "__annotations__", {})
+            except ImportError:  # there it is; an extra that it needs is not installed
+                return i == len(parts)
         found = getattr(found, part)
     return True
 
