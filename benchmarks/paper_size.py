@@ -5,14 +5,11 @@ from __future__ import annotations
 from activelabel.data import load
 from activelabel.envs import SelectiveLabelVectorEnv
 
-POOL, QUERY, K = 1000, 100, 10
-"""Images in the pool and the query set (MedSelect, §2), and images to label."""
-
 
 def paper_env(
-    batch: int, *, pool: int = POOL, query: int = QUERY, k: int = K, device: str = "auto"
+    batch: int, *, pool: int = 1000, query: int = 100, k: int = 10, device: str = "auto"
 ) -> SelectiveLabelVectorEnv:
-    """Return training tasks of 512 numbers an image.
+    """Return training tasks of 512 numbers an image, by default of the sizes of MedSelect (§2).
 
     Parameters
     ----------
