@@ -52,8 +52,10 @@ def parse(arguments: Sequence[str]) -> Train:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("preset", "agent", "env", "data"):
         first.add_argument(f"--{name}")
+    first.add_argument("--generalise", action="store_true")
     known, _ = first.parse_known_args(list(arguments))
-    start = preset(known.preset or "default", known.agent, known.env or "SelectiveLabel-v0", known.data)
+    env = known.env or "SelectiveLabel-v0"
+    start = preset(known.preset or "default", known.agent, env, known.data, known.generalise)
     return tyro.cli(Train, args=list(arguments), default=Train(start), prog="train.py")
 
 
@@ -79,7 +81,7 @@ def publish(run: Run, report: Report, out: Path, audits: Mapping[str, Audit] | N
     out: folder for the files.
     audits: of what strategies chose, by name, for the page; or None.
     """
-    print(f"\n{run.best()}\n")
+    print("\n" + "\n".join([run.best(), *run.choice()]) + "\n")
     print(report.table())
     written = report.write(out, run=run.folder.name, preset=run.settings.preset, data=run.settings.data)
     views = run.views(report)

@@ -278,6 +278,23 @@ def test_a_strong_anchor_is_k_medoids(make_agent: Make, k: int) -> None:
     np.testing.assert_array_equal(np.sort(chosen, axis=1), np.sort(medoids, axis=1))
 
 
+def test_by_cosine_it_clusters_the_images_scaled_to_unit_length(make_agent: Make) -> None:
+    by_angle = make_agent(policy_kwargs={"hidden": 8, "distance": "cosine"})
+    by_distance = make_agent(policy_kwargs={"hidden": 8})
+    observation, _ = by_angle.policy.tensors(by_angle.env.reset())
+    unit = observation["pool"] / observation["pool"].norm(dim=-1, keepdim=True)
+    extra, rule = by_angle.policy.clusters(observation, 5)
+    expected, same = by_distance.policy.clusters(observation | {"pool": unit}, 5)
+    torch.testing.assert_close(extra, expected)
+    assert torch.equal(rule.cluster, same.cluster)
+    assert not torch.equal(rule.cluster, by_distance.policy.clusters(observation, 5)[1].cluster)
+    far = observation | {"pool": observation["pool"] * torch.linspace(0.5, 3, observation["pool"].shape[1])[:, None]}
+    assert torch.equal(rule.cluster, by_angle.policy.clusters(far, 5)[1].cluster)
+    logits = by_angle.policy(observation, extra)  # the network sees the images as they are
+    seen = torch.cat([observation["pool"], extra], dim=-1)
+    torch.testing.assert_close(logits, by_angle.policy.selector(seen) - 3.0 * extra[..., 1])
+
+
 def test_without_anchor_and_clusters_it_draws_freely(make_agent: Make) -> None:
     model = make_agent(policy_kwargs={"hidden": 8, "anchor": 0.0, "clusters_share": 0.01})
     observation, _ = model.policy.tensors(model.env.reset())
@@ -318,6 +335,7 @@ def test_selections_of_a_task_share_its_clustering(make_agent: Make, make_vec: M
         ({"anchor": float("inf")}, "anchor=inf must be a number"),
         ({"clusters_share": 0.0}, "clusters_share=0.0 must be above 0, at most 1"),
         ({"clusters_share": 1.5}, "clusters_share=1.5 must be"),
+        ({"distance": "cosin"}, "unknown distance 'cosin'.*Did you mean 'cosine'"),
     ],
 )
 def test_bad_settings_are_refused(make_agent: Make, arguments: dict[str, Any], message: str) -> None:

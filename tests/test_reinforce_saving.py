@@ -110,7 +110,7 @@ def test_a_loaded_model_chooses_as_the_saved_one(make_vec: Make, tmp_path: Path,
     own_rule = Reinforce.policy_aliases[policy].own_rule
     arguments = {**SMALL, "max_grad_norm": 0.5, "replacement": not own_rule}
     if own_rule:
-        arguments["policy_kwargs"] = {"hidden": 4, "anchor": 0.5, "clusters_share": 0.3}
+        arguments["policy_kwargs"] = {"hidden": 4, "anchor": 0.5, "clusters_share": 0.3, "distance": "cosine"}
     model = Reinforce(policy, make_vec(4), **arguments).learn(8)
     model.notes["best"] = 0.75
     model.save(tmp_path / "m")

@@ -57,13 +57,14 @@ def test_bad_settings_are_refused(make_agent: Make, changes: dict[str, Any], mes
 
 @pytest.mark.parametrize("selector", SELECTORS)
 def test_the_settings_of_a_run_name_the_policy(make_vec: Make, selector: str) -> None:
-    run = SelectiveRunSettings(selector=selector, hidden=4, anchor=1.5, clusters_share=0.5)
+    run = SelectiveRunSettings(selector=selector, hidden=4, anchor=1.5, clusters_share=0.5, anchor_distance="cosine")
     assert run.from_mapping(yaml.safe_load(run.to_yaml()), "config") == run
     model = Reinforce(env=make_vec(4), **{**run.agent_arguments(), "device": "cpu"})
     assert type(model.policy) is SELECTORS[selector]
     assert model.policy_kwargs["hidden"] == 4
     if isinstance(model.policy, AnchoredPolicy):
         assert (model.policy.anchor, model.policy.clusters_share) == (1.5, 0.5)
+        assert model.policy.distance == "cosine"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,7 @@ def test_the_settings_of_a_run_name_the_policy(make_vec: Make, selector: str) ->
         ({"selector": "anchored", "replacement": True}, "'anchored' draws without replacement"),
         ({"anchor": -0.5}, "anchor=-0.5 must be"),
         ({"clusters_share": 0.0}, "clusters_share=0.0 must be"),
+        ({"anchor_distance": "cosin"}, "unknown distance 'cosin'.*Did you mean 'cosine'"),
     ],
 )
 def test_bad_selectors_of_a_run_are_refused(changes: dict[str, Any], message: str) -> None:

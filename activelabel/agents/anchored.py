@@ -19,6 +19,10 @@ The log-probability of a selection is exact: the sum of C terms ``l_i - logsumex
 Plackett-Luce terms of the other images. Deterministically it is the image of the largest logit of each cluster, and the
 largest of what is left.
 
+The prototypes of ``SelectiveLabel-v0`` judge by angles, and clusters of angles can be the better ones: with
+``distance="cosine"`` the images are scaled to unit length before they are clustered and their distances taken. The
+network sees them as they are.
+
 Two settings lead from clustering to free choice. ``anchor`` is how much score a step away from the medoid has to be
 worth: as it grows the selection becomes that of K-Medoids. ``clusters_share`` is which share of the K images is bound
 to a cluster: with 1 all are, with a small one a single image is, and with ``anchor=0`` as well the selection is the
@@ -31,6 +35,7 @@ costly, the distances of all pairs of images, grows with N squared.
 ::
 
     python train.py --selector anchored --hidden 64
+    python train.py --selector anchored --hidden 64 --anchor-distance cosine
 """
 
 from __future__ import annotations
@@ -258,6 +263,7 @@ class AnchoredPolicy(SelectorPolicy):
         clustered.
     anchor: what the score loses for each median distance between image and medoid, at least 0.
     clusters_share: share of the K images that are bound to a cluster, above 0, at most 1.
+    distance: ``"euclidean"``, or ``"cosine"``: clusters and distances are those of the images scaled to unit length.
 
     Raises
     ------
@@ -268,11 +274,19 @@ class AnchoredPolicy(SelectorPolicy):
     own_rule = True
     n_extra = 2 + len(NEIGHBOURS)
 
-    def __init__(self, *arguments: Any, anchor: float = 3.0, clusters_share: float = 1.0, **named: Any) -> None:
-        check_anchor(anchor, clusters_share)
+    def __init__(
+        self,
+        *arguments: Any,
+        anchor: float = 3.0,
+        clusters_share: float = 1.0,
+        distance: str = "euclidean",
+        **named: Any,
+    ) -> None:
+        check_anchor(anchor, clusters_share, distance)
         super().__init__(*arguments, **named)
         self.anchor = anchor
         self.clusters_share = clusters_share
+        self.distance = distance
         self.cache = ClusterCache()
 
     def clusters(self, observation: dict[str, Tensor], k: int) -> tuple[Tensor, OnePerCluster]:
@@ -284,7 +298,10 @@ class AnchoredPolicy(SelectorPolicy):
         k: number of images to choose, 1 to N.
         """
         c = number_of_clusters(k, self.clusters_share)
-        found = [self.cache.get(pool, c) for pool in observation[self.inputs[0]].cpu().numpy()]
+        images = observation[self.inputs[0]]
+        if self.distance == "cosine":  # of unit vectors the Euclidean distance says what the angle says
+            images = torch.nn.functional.normalize(images, dim=-1)
+        found = [self.cache.get(pool, c) for pool in images.cpu().numpy()]
         extra = torch.from_numpy(np.stack([each.extra for each in found])).to(self.device)
         cluster = torch.from_numpy(np.stack([each.cluster for each in found])).to(self.device).long()
         return extra, OnePerCluster(cluster, c)

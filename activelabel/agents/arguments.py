@@ -14,6 +14,7 @@ from activelabel.errors import SettingsError, unknown
 
 BASELINES = ("leave-one-out", "random", "none")
 PRECISIONS = ("float32", "bfloat16")
+DISTANCES = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,15 @@ def check_precision(precision: str, device: torch.device | None = None) -> None:
         raise SettingsError(f"precision='bfloat16': {torch.cuda.get_device_name(device)} does not compute in it.")
 
 
-def check_anchor(anchor: float, clusters_share: float) -> None:
+def check_anchor(anchor: float, clusters_share: float, distance: str) -> None:
     """Check the settings of the anchored selector.
 
     Raises
     ------
-    SettingsError: if a value is out of range.
+    SettingsError: if a value is out of range or the distance unknown.
     """
+    if distance not in DISTANCES:
+        raise SettingsError(unknown("distance", str(distance), DISTANCES))
     if not _is_number(anchor) or anchor < 0:
         raise SettingsError(f"anchor={anchor!r} must be a number, not negative.")
     if not _is_number(clusters_share) or not 0 < clusters_share <= 1:

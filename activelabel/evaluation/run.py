@@ -71,6 +71,10 @@ class Run(ABC):
     def best(self) -> str:
         """Return one line on the best model."""
 
+    def choice(self) -> list[str]:
+        """Return lines on what the agent was chosen from, if from something."""
+        return []
+
     @abstractmethod
     def train(self) -> None:
         """Train the agent, or go on where the last checkpoint was written."""

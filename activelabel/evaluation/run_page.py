@@ -30,5 +30,7 @@ def write_run_page(run: Run, report: Report, chosen: Selections, audits: Mapping
         sections.append(Section("What was chosen, in many tasks", audit_elements(audits)))
     agent = title(run.settings.agent)
     sections.append(Section("What was chosen, in one task", selection_elements(run.cohort, chosen, agent)))
+    if choice := run.choice():
+        sections.append(Section("What the selector was chosen from", [Lines(choice)]))
     sections.append(Section("Settings", [Lines(run.settings.to_yaml().splitlines())]))
     return write_page(out / "report.html", f"{agent}: {run.folder.name}", f"{run.describe()}. {run.best()}.", sections)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,6 +18,7 @@ from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views
+from activelabel.evaluation.generalise import SELECTORS_TRIED, Choice, groups
 from activelabel.evaluation.plugged import PluggedAgent, PluggedMetaValidation, check_choices
 from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.report import Report
@@ -23,6 +26,7 @@ from activelabel.evaluation.run import Run, best_model
 from activelabel.evaluation.selections import collect
 from activelabel.evaluation.selective_report import SelectiveReport, build_report
 from activelabel.evaluation.validation import MetaValidation
+from activelabel.plugins import file_name
 from activelabel.settings import SelectiveRunSettings
 from activelabel.settings.selective import check_strategies
 
@@ -77,23 +81,67 @@ class SelectiveRun(Run):
     def best(self) -> str:
         """See :class:`~activelabel.evaluation.run.Run`."""
         notes = self.model().notes
+        if "choice" in notes:
+            return Choice.from_notes(notes["choice"]).summary()
         left_out = self.settings.left_out
         on = f" of {', '.join(left_out)}, left out of training" if left_out else ""
         return f"best on meta-validation{on}: update {notes['best_update']}, AUROC {notes['best']:.3f}"
 
+    def choice(self) -> list[str]:
+        """See :class:`~activelabel.evaluation.run.Run`."""
+        notes = self.model().notes
+        return Choice.from_notes(notes["choice"]).table() if "choice" in notes else []
+
     # -- training -----------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train the agent, or go on where the last checkpoint was written."""
-        self._train("model", None)
+        """Train the agent, or go on where the last checkpoint was written.
 
-    def _train(self, name: str, inputs: tuple[str, ...] | None) -> None:
-        s = self.settings
+        To generalise, the runs that leave conditions out are made first, in the folder ``search``.
+        """
+        if not self.settings.generalise:
+            self._train("model", None, self.settings)
+        elif not self._finished():
+            choice = self._choose()
+            chosen = {**SELECTORS_TRIED[choice.selector], "updates": choice.updates, "val_every": choice.updates}
+            self._train("model", None, replace(self.settings, **chosen), {"choice": choice.notes()})
 
+    def _finished(self) -> bool:
+        last = self.folder / "checkpoint.zip"
+        if not last.exists():
+            return False
+        model = Reinforce.load(last, device="cpu")
+        updates: int = model.notes["choice"]["updates"]
+        return bool(model.num_timesteps >= updates * self.settings.batch_size)
+
+    def _choose(self) -> Choice:
+        """Choose a selector and the number of updates; see :mod:`~activelabel.evaluation.generalise`."""
+        left_out = groups(self.train_env.engine.sampler.conditions)
+        clustering: dict[int, float] = {}
+        histories: dict[str, list[list[tuple[int, float]]]] = {}
+        for name, own in SELECTORS_TRIED.items():
+            for i, group in enumerate(left_out):
+                settings = replace(self.settings, generalise=False, against=(), left_out=group, **own)
+                folder = self.folder / "search" / f"{file_name(name)}-{i}"
+                run = SelectiveRun(folder, settings, self.progress, self.cohort)
+                run.write_config()
+                run.train()
+                clustering[i] = run.references["kmedoids"]
+                notes = Reinforce.load(folder / "checkpoint.zip", device="cpu").notes
+                histories.setdefault(name, []).append([(step, value) for step, value in notes["history"]])
+        return Choice.of(left_out, list(clustering.values()), histories)
+
+    def _train(
+        self,
+        name: str,
+        inputs: tuple[str, ...] | None,
+        s: SelectiveRunSettings,
+        kept: dict[str, Any] | None = None,
+    ) -> None:
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
             given = (self.val, s.val_tasks, s.val_every, self.references, best, checkpoint, bar)
             if extends_ours(self.agent):
-                return MetaValidation(*given)
+                return MetaValidation(*given, kept)
             return PluggedMetaValidation(s.batch_size, *given)
 
         steps = s.updates * s.batch_size
@@ -203,5 +251,5 @@ class SelectiveRun(Run):
         return None if name == "clinical" else make_baseline(name, k, self.settings.seed)
 
     def _clinical(self) -> Reinforce:
-        self._train("clinical", ("clinical",))
+        self._train("clinical", ("clinical",), self.settings)
         return Reinforce.load(self.folder / "clinical.zip", device=self.settings.device)

@@ -39,6 +39,7 @@ class Validation(BaseCallback, ABC):
     best: where the best model is written.
     checkpoint: where the last state is written.
     bar: progress bar that is advanced and shows the results; or None.
+    notes: what else is kept with the model.
     """
 
     unit: str
@@ -47,9 +48,16 @@ class Validation(BaseCallback, ABC):
     model: Any
 
     def __init__(
-        self, every: int, references: dict[str, float], best: Path, checkpoint: Path, bar: tqdm | None = None
+        self,
+        every: int,
+        references: dict[str, float],
+        best: Path,
+        checkpoint: Path,
+        bar: tqdm | None = None,
+        notes: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.notes = notes or {}
         self.every = every
         self.references = references
         self.best = best
@@ -77,6 +85,7 @@ class Validation(BaseCallback, ABC):
         """Return what the progress bar says of the training itself."""
 
     def _on_training_start(self) -> None:
+        self.model.notes.update(self.notes)
         for path in (self.best, self.checkpoint):
             remove_abandoned(path)
         if self.bar is not None:  # what a resumed training has behind it is no part of its speed

@@ -15,7 +15,7 @@ from activelabel.errors import SettingsError, unknown
 from activelabel.reading import naming, read_yaml
 from activelabel.settings.active import ActiveRunSettings
 from activelabel.settings.base import RunSettings
-from activelabel.settings.selective import SelectiveRunSettings
+from activelabel.settings.selective import GENERALISE, SelectiveRunSettings
 
 SETTINGS: dict[str, type[RunSettings]] = {cls.env: cls for cls in (SelectiveRunSettings, ActiveRunSettings)}
 """The settings of a run, by environment id."""
@@ -66,18 +66,29 @@ def preset(
     agent: str | None = None,
     env: Literal["SelectiveLabel-v0"] = "SelectiveLabel-v0",
     data: str | None = None,
+    generalise: bool = False,
 ) -> SelectiveRunSettings: ...
 
 
 @overload
-def preset(name: str, agent: str | None = None, *, env: str, data: str | None = None) -> RunSettings: ...
+def preset(
+    name: str, agent: str | None = None, *, env: str, data: str | None = None, generalise: bool = False
+) -> RunSettings: ...
 
 
 @overload
-def preset(name: str, agent: str | None, env: str, data: str | None = None) -> RunSettings: ...
+def preset(
+    name: str, agent: str | None, env: str, data: str | None = None, generalise: bool = False
+) -> RunSettings: ...
 
 
-def preset(name: str, agent: str | None = None, env: str = "SelectiveLabel-v0", data: str | None = None) -> RunSettings:
+def preset(
+    name: str,
+    agent: str | None = None,
+    env: str = "SelectiveLabel-v0",
+    data: str | None = None,
+    generalise: bool = False,
+) -> RunSettings:
     """Return the settings of a preset.
 
     Parameters
@@ -85,10 +96,12 @@ def preset(name: str, agent: str | None = None, env: str = "SelectiveLabel-v0", 
     name: of the preset.
     agent, env: what it is for; by default the environment's first agent.
     data: the data set; given another than the preset's own, the preset's class names do not apply.
+    generalise: train for conditions that nobody has seen (:data:`~activelabel.settings.selective.GENERALISE`).
 
     Raises
     ------
-    SettingsError: if there is no such preset (with the closest match), or the agent does not play the environment.
+    SettingsError: if there is no such preset (with the closest match), the agent does not play the environment, or
+        what is to generalise is no selector.
     """
     settings = _settings_of(env)
     agent = settings.agents[0] if agent is None else agent
@@ -100,6 +113,10 @@ def preset(name: str, agent: str | None = None, env: str = "SelectiveLabel-v0", 
         values = {n: v for n, v in values.items() if n not in OF_THE_DATA}
     if data is not None:
         values["data"] = data
+    if generalise:
+        if agent != SelectiveRunSettings.agent:
+            raise SettingsError(f"generalise chooses a selector of reinforce in SelectiveLabel-v0; '{agent}' has none.")
+        values |= GENERALISE
     return settings.from_mapping({**values, "env": env, "agent": agent, "preset": name}, f"preset '{name}'")
 
 

@@ -19,6 +19,13 @@ STRATEGIES = (*BASELINES, "clinical")
 """What an agent is compared with: the baselines, and the same selector on age, sex and view alone (MedSelect §3.4)."""
 
 
+GENERALISE: dict[str, Any] = {
+    **{"generalise": True, "updates": 160, "val_every": 20, "batch_size": 32, "n_samples": 8},
+    **{"baseline": "leave-one-out", "replacement": False, "learning_rate": 1e-3, "lr_factor": 1.0},
+}
+"""What ``--generalise`` brings with it, the same on every preset."""
+
+
 def check_strategies(names: Sequence[str], plugged: bool = False) -> None:
     """Check names of strategies; whether one of the user's own is one is found out where it is made.
 
@@ -44,7 +51,7 @@ class SelectiveRunSettings(OracleSettings):
     agents: ClassVar[tuple[str, ...]] = ("reinforce",)
     of_agents: ClassVar[tuple[str, ...]] = (
         *("n_samples", "baseline", "replacement", "learning_rate", "lr_factor", "lr_start"),
-        *("selector", "hidden", "anchor", "clusters_share", "inputs", "precision"),
+        *("selector", "hidden", "anchor", "anchor_distance", "clusters_share", "inputs", "precision", "generalise"),
     )
 
     env: str = "SelectiveLabel-v0"
@@ -60,6 +67,9 @@ class SelectiveRunSettings(OracleSettings):
     """Conditions kept out of training and tested apart."""
     left_out: tuple[str, ...] = ()
     """Seen conditions that are not trained on but validate: the model is chosen by conditions that are new to it."""
+    generalise: bool = False
+    """Choose the selector, the size of its layers and the number of updates, at most those given, by conditions that
+    are left out of training in turn; then train on all. It is for conditions that nobody has seen."""
     threads: int = 2
     """Of torch on the CPU, whatever the number of cores: the last digits of a gradient, and with them what is learned,
     depend on it."""
@@ -102,6 +112,8 @@ class SelectiveRunSettings(OracleSettings):
     """Units of the LSTM in each direction, or of each layer of the other selectors."""
     anchor: float = 3.0
     """Of the anchored selector: what an image's score loses for each median distance to its medoid; 0 is free."""
+    anchor_distance: str = "euclidean"
+    """Of the anchored selector: euclidean, or cosine, which clusters the images scaled to unit length."""
     clusters_share: float = 1.0
     """Of the anchored selector: share of the K images that are bound to a cluster each; the rest is free."""
     inputs: tuple[str, ...] = ("pool",)
@@ -135,7 +147,7 @@ class SelectiveRunSettings(OracleSettings):
                 raise SettingsError(unknown("policy input", name, INPUTS))
         if self.selector not in SELECTORS:
             raise SettingsError(unknown("selector", self.selector, SELECTORS))
-        check_anchor(self.anchor, self.clusters_share)
+        check_anchor(self.anchor, self.clusters_share, self.anchor_distance)
         check_precision(self.precision)
         if self.replacement and SELECTORS[self.selector].own_rule:
             raise SettingsError(f"the selector '{self.selector}' draws without replacement; leave out --replacement.")
@@ -144,6 +156,10 @@ class SelectiveRunSettings(OracleSettings):
             check_arguments(*(arguments[name] for name in ("learning_rate", "batch_size", "n_samples", "baseline")))
 
     def _check_left_out(self) -> None:
+        if self.generalise and self.left_out:
+            raise SettingsError(
+                f"generalise leaves out every condition in turn; give it no left_out={list(self.left_out)}."
+            )
         for name in self.left_out:
             if name in self.held_out:
                 raise SettingsError(f"left_out: '{name}' is held out; what is left out is a seen condition.")
@@ -172,7 +188,7 @@ class SelectiveRunSettings(OracleSettings):
             return self._plugged_arguments()
         policy: dict[str, Any] = {"inputs": list(inputs or self.inputs), "hidden": self.hidden}
         if self.selector == "anchored":
-            policy |= {"anchor": self.anchor, "clusters_share": self.clusters_share}
+            policy |= {"anchor": self.anchor, "clusters_share": self.clusters_share, "distance": self.anchor_distance}
         return {
             "policy": SELECTORS[self.selector].__name__,
             "learning_rate": StepSchedule(self.learning_rate, self.lr_factor, self.lr_start),
