@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,9 @@ def _grid(name: str, values: Any, where: str, seeds: tuple[int, ...], beside: Pa
         for i, entry in enumerate(_list(values["data"], f"{where}.data"))
     )
     strategies = tuple(
-        _strategy(entry, env, f"{where}.strategies[{i}]")
+        _strategy(
+            entry, env, f"{where}.strategies[{i}]", lambda other, at: _data(other, env, start, common, at, beside)
+        )
         for i, entry in enumerate(_list(values["strategies"], f"{where}.strategies"))
     )
     for kind, names in (("data", [d.name for d in data]), ("strategies", [s.name for s in strategies])):
@@ -223,7 +225,7 @@ def _find(given: str, beside: Path, where: str) -> str:
     )
 
 
-def _strategy(entry: Any, env: str, where: str) -> StrategyEntry:
+def _strategy(entry: Any, env: str, where: str, data: Callable[[Any, str], DataEntry]) -> StrategyEntry:
     known = STRATEGIES if env == SELECTIVE else POOL_STRATEGIES
     agents = SETTINGS[env].agents
     if isinstance(entry, str):
@@ -239,7 +241,7 @@ def _strategy(entry: Any, env: str, where: str) -> StrategyEntry:
             return StrategyEntry(entry, entry) if _learns(entry, where) else StrategyEntry(entry)
         every = {*known, *agents, *plugins.names("agent")}
         raise SettingsError(f"{where}: {plugins.not_known('baseline', entry, every, 'strategy')}")
-    _check_keys(entry, ("agent", "name", "preset", "settings"), where, required=("agent",))
+    _check_keys(entry, ("agent", "name", "preset", "settings", "trained_on"), where, required=("agent",))
     agent = str(entry["agent"])
     if agent in AGENTS and agent not in agents:
         raise SettingsError(f"{where}.agent: {unknown('agent', agent, agents)}")
@@ -260,7 +262,10 @@ def _strategy(entry: Any, env: str, where: str) -> StrategyEntry:
             preset(str(start), agent, env)
         except SettingsError as error:
             raise SettingsError(f"{where}.preset: {error}") from None
-    return StrategyEntry(str(entry.get("name", agent)), agent, None if start is None else str(start), own)
+    if "trained_on" in entry and env == SELECTIVE:
+        raise SettingsError(f"{where}.trained_on: is for {ACTIVE}; a selector reads the vectors of its own data.")
+    trained_on = data(entry["trained_on"], f"{where}.trained_on") if "trained_on" in entry else None
+    return StrategyEntry(str(entry.get("name", agent)), agent, None if start is None else str(start), own, trained_on)
 
 
 def _learns(name: str, where: str) -> bool:

@@ -146,17 +146,22 @@ def _plan(study: Study, out: Path) -> tuple[list[Planned], list[dict[str, Any]]]
     planned: list[Planned] = []
     loaded: dict[tuple[Any, ...], tuple[Data, dict[str, Any]]] = {}
     described = {}
+
+    def shared(entry: DataEntry) -> Data:
+        s = entry.settings
+        source = (s.data, s.labels, s.normal, s.patient)
+        if source not in loaded:
+            loaded[source] = _share(s, out)
+        data, facts = loaded[source]
+        described[f"{entry.name} {data.digest}"] = {"name": entry.name, **facts}
+        return data
+
     for grid in study.grids:
         for entry in grid.data:
             where = f"{study.path}: grids.{grid.name}: data '{entry.name}'"
             try:
-                s = entry.settings
-                source = (s.data, s.labels, s.normal, s.patient)
-                if source not in loaded:
-                    loaded[source] = _share(s, out)
-                data, facts = loaded[source]
-                described[f"{entry.name} {data.digest}"] = {"name": entry.name, **facts}
-                own = list(_evaluations(study, grid, entry, data))
+                data = shared(entry)
+                own = list(_evaluations(study, grid, entry, data, shared))
                 _check(grid, entry, data, [each.cell for each in own], out)
                 if entry.images is not None:
                     open_cohort(own[0].cell, entry.images)
@@ -181,7 +186,9 @@ def _share(settings: RunSettings, out: Path) -> tuple[Data, dict[str, Any]]:
     return Data(digest, share(cohort, out / "data" / digest)), facts
 
 
-def _evaluations(study: Study, grid: Grid, entry: DataEntry, data: Data) -> Iterator[Planned]:
+def _evaluations(
+    study: Study, grid: Grid, entry: DataEntry, data: Data, shared: Callable[[DataEntry], Data]
+) -> Iterator[Planned]:
     s = entry.settings
     sets: tuple[str, ...] = ("",)
     if isinstance(s, SelectiveRunSettings):
@@ -193,7 +200,8 @@ def _evaluations(study: Study, grid: Grid, entry: DataEntry, data: Data) -> Iter
                 for seed in grid.seeds if trained else (None,):
                     model = None
                     if seed is not None:
-                        model = TrainCell(data, grid.training(strategy, entry, budget, seed))
+                        own = data if strategy.trained_on is None else shared(strategy.trained_on)
+                        model = TrainCell(own, grid.training(strategy, entry, budget, seed))
                     name = "" if trained else strategy.name
                     keys = {
                         "study": study.name,

@@ -29,7 +29,9 @@ how large tasks are, and its own settings come last. A file is looked for beside
 and in the folder of all data sets (``ACTIVELABEL_DATA``). Data sets, strategies and agents can be a user's own
 (:mod:`activelabel.plugins`): ``package.module:Name``, or the name of an entry point; what an agent is made with is
 ``settings: {agent_options: {...}}``. ``images`` is a data set with the images of the same rows,
-for the report alone. What is kept of choices is of the first budget and the first seed.
+for the report alone. In ``ActiveLabel-v0`` an agent can be trained on other data than those that it labels, as in
+``{agent: ddqn, name: of Kather, trained_on: {data: kather.npz, preset: kather}}``: ``trained_on`` is read like a data
+set of the grid, but no test task is of it. What is kept of choices is of the first budget and the first seed.
 """
 
 from __future__ import annotations
@@ -101,12 +103,14 @@ class StrategyEntry:
     agent: what is trained, or None for a baseline.
     preset: where the agent's settings start; None for the data set's.
     settings: that come last.
+    trained_on: what the agent is trained on; None for the data set that it is judged on.
     """
 
     name: str
     agent: str | None = None
     preset: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    trained_on: DataEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Grid:
         SettingsError: if they do not fit each other.
         """
         assert entry.agent is not None
-        base = data.settings
+        base = (entry.trained_on or data).settings
         start = asdict(base) | {"agent": entry.agent}
         if entry.agent not in AGENTS:
             start = base.shared(start)
