@@ -41,10 +41,10 @@ class Evaluate:
     results: str = "csv"
     """With --study: csv or parquet."""
     against: tuple[str, ...] | None = None
-    """Strategies to compare with; by default those of the run. SelectiveLabel-v0: random, kmedoids, clinical.
-    ActiveLabel-v0: random, margin, entropy, uncertainty, average-confidence, k-center, badge, typiclust, oracle,
-    skactiveml:NAME, lal-rl. Clinical and lal-rl are trained on first use. Or one of your own: package.module:Class, or
-    the name of an entry point."""
+    """Strategies to compare with; by default those of the run. SelectiveLabel-v0: random, kmedoids,
+    kmedoids-cosine, k-center, typiclust, facility-location, herding, clinical. ActiveLabel-v0: random, margin, entropy,
+    uncertainty, average-confidence, k-center, badge, typiclust, oracle, skactiveml:NAME, lal-rl. Clinical and lal-rl
+    are trained on first use. Or one of your own: package.module:Class, or the name of an entry point."""
     k: tuple[int, ...] = ()
     """SelectiveLabel-v0: numbers of images to label; by default those of the run."""
     tasks: int | None = None

@@ -8,13 +8,24 @@ from activelabel import plugins
 from activelabel.baselines.activeml import PREFIX, SkactivemlStrategy
 from activelabel.baselines.base import Baseline
 from activelabel.baselines.diverse import Badge, KCenter, TypiClust
-from activelabel.baselines.kmedoids import KMedoids
+from activelabel.baselines.kmedoids import CosineKMedoids, KMedoids
+from activelabel.baselines.one_shot import FacilityLocation, Herding, OneShotKCenter, OneShotTypiClust
 from activelabel.baselines.oracle import GreedyOracle
 from activelabel.baselines.pool import AverageConfidence, Entropy, Margin, PoolBaseline, PoolRandom, Uncertainty
 from activelabel.baselines.random import Random
 from activelabel.errors import SettingsError
 
-BASELINES: dict[str, type[Baseline]] = {cls.name: cls for cls in (Random, KMedoids)}
+_ONE_SHOT: tuple[type[Baseline], ...] = (
+    Random,
+    KMedoids,
+    CosineKMedoids,
+    OneShotKCenter,
+    OneShotTypiClust,
+    FacilityLocation,
+    Herding,
+)
+
+BASELINES: dict[str, type[Baseline]] = {cls.name: cls for cls in _ONE_SHOT}
 """Every baseline of ``SelectiveLabel-v0`` by the name that the command line knows it by."""
 
 _POOL: tuple[type[PoolBaseline], ...] = (
@@ -96,11 +107,16 @@ __all__ = [
     "AverageConfidence",
     "Badge",
     "Baseline",
+    "CosineKMedoids",
     "Entropy",
+    "FacilityLocation",
     "GreedyOracle",
+    "Herding",
     "KCenter",
     "KMedoids",
     "Margin",
+    "OneShotKCenter",
+    "OneShotTypiClust",
     "PoolBaseline",
     "PoolRandom",
     "Random",

@@ -68,7 +68,7 @@ class KMedoids(Baseline):
         """See :meth:`Baseline.choose`; the distances are computed once for all K."""
         if len(pool) > self.limit:
             return {k: self._sampled(pool, k) for k in ks}
-        distances = _distances(pool)
+        distances = pair_distances(pool)
         return {k: self._medoids(distances, k) for k in ks}
 
     def _sampled(self, pool: NDArray[np.float32], k: int) -> IntArray:
@@ -77,7 +77,7 @@ class KMedoids(Baseline):
         best, least = np.arange(0), np.inf
         for turn in range(SAMPLES):
             rows = np.sort(stream(self.seed, self.name, "sample", turn).choice(len(pool), size, replace=False))
-            medoids = rows[self._medoids(_distances(pool[rows]), k)]
+            medoids = rows[self._medoids(pair_distances(pool[rows]), k)]
             loss = total_distance(pool, medoids)
             if loss < least:
                 best, least = medoids, loss
@@ -102,7 +102,29 @@ class KMedoids(Baseline):
         return np.asarray(model.medoid_indices_, dtype=np.int64)
 
 
-def _distances(points: NDArray[np.float32]) -> NDArray[np.float64]:
+class CosineKMedoids(KMedoids):
+    """Chooses the K medoids of the images scaled to unit length: near is what has a high cosine.
+
+    That is how the prototype predictor of ``SelectiveLabel-v0`` judges. Images that are all zero stay so.
+    """
+
+    name = "kmedoids-cosine"
+
+    def choose(
+        self, pool: NDArray[np.float32], clinical: NDArray[np.float32], ks: Sequence[int]
+    ) -> dict[int, IntArray]:
+        """See :meth:`Baseline.choose`."""
+        return super().choose(unit(pool), clinical, ks)
+
+
+def unit(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return points ``(n, d)`` scaled to length 1, float32; zeros stay zero."""
+    lengths = np.linalg.norm(points.astype(np.float64), axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = (points / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    return scaled
+
+
+def pair_distances(points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return the Euclidean distances ``(n, n)`` of points ``(n, d)``."""
     double = torch.from_numpy(np.array(points, dtype=np.float64))
     distances: NDArray[np.float64] = torch.cdist(double, double).numpy()

@@ -17,6 +17,8 @@ from activelabel.files import atomic_path, write_text
 
 TITLES = {
     "kmedoids": "K-Medoids",
+    "kmedoids-cosine": "cosine K-Medoids",
+    "facility-location": "facility location",
     "reinforce": "REINFORCE",
     "average-confidence": "average confidence",
     "badge": "BADGE",

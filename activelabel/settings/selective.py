@@ -60,7 +60,8 @@ class SelectiveRunSettings(OracleSettings):
     """Name of the agent; ``hyperparams/<agent>.yml`` holds its presets. Or one of your own: package.module:Class, or
     the name of an entry point."""
     against: tuple[str, ...] = ("random", "kmedoids")
-    """Strategies of the closing evaluation: random, kmedoids, clinical, or one of your own."""
+    """Strategies of the closing evaluation: random, kmedoids, kmedoids-cosine, k-center, typiclust, facility-location,
+    herding, clinical, or one of your own."""
     conditions: tuple[str, ...] | None = None
     """Conditions to train on; by default all with 5 % prevalence that are not held out."""
     held_out: tuple[str, ...] = ()
