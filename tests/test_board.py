@@ -32,6 +32,7 @@ from activelabel.agents.checkpoint import read_model
 from activelabel.envs import RunningEpisodes
 from activelabel.evaluation import Run, board, collect, collect_episodes, create_run, open_run, play, validation
 from activelabel.evaluation.active_run import ActiveRun
+from activelabel.evaluation.episodes import area
 from activelabel.evaluation.run import best_model
 from activelabel.evaluation.selective_run import SelectiveRun
 
@@ -150,7 +151,7 @@ def test_values_that_are_not_finite_end_no_training(trained: Path) -> None:
     if isinstance(run, SelectiveRun):
         watcher: Any = validation.MetaValidation(run.val, 4, 1, {}, trained, trained, None)
     else:
-        watcher = validation.EpisodeValidation(run.val, 2, 3, 1, {}, trained, trained, None)
+        watcher = validation.EpisodeValidation(run.vals, 2, 3, 1, {}, trained, trained, None)
     watcher.model = model
     model.set_logger(Recorder())
     watcher.judge()
@@ -165,8 +166,8 @@ def test_the_views_change_no_weight(trained: Path, tmp_path: Path, monkeypatch: 
         return {"auroc": float(np.mean(play(self.engine, self.model, [k], self.n_tasks)[k].reward))}
 
     def as_it_was_in_episodes(self: validation.EpisodeValidation) -> dict[str, float]:
-        found = validation.play_episodes(self.engine, self.model, self.n_episodes)
-        return {"aulc": float(validation.area(found.labels, found.reward).mean())}
+        found = validation.play_episodes(self.engines["digits"], self.model, self.n_episodes)
+        return {"aulc": float(area(found.labels, found.reward).mean())}
 
     monkeypatch.setattr(validation.MetaValidation, "judge", as_it_was)
     monkeypatch.setattr(validation.EpisodeValidation, "judge", as_it_was_in_episodes)

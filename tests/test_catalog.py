@@ -53,9 +53,10 @@ def test_all_of_a_set_is_known_and_described(name: str) -> None:
     assert any(line.split()[0] == name for line in listing().splitlines())
 
 
-@pytest.mark.parametrize("name", ["synthetic", "digits"])
+@pytest.mark.parametrize("name", ["synthetic", "synthetic-3", "digits"])
 def test_the_facts_of_what_is_built_in(name: str) -> None:
-    cohort, entry = load(name), CATALOG[name]
+    cohort, entry = load(name), find(name)
+    assert name in describe(name)
     assert (len(cohort), cohort.classes) == (entry.images, entry.classes)
     source = cohort.source
     assert (source.licence, source.citation, source.url) == (entry.licence, entry.citation, entry.url)
@@ -204,6 +205,8 @@ def test_a_name_can_be_made_to_mean_the_same_anywhere(tmp_path: Path, monkeypatc
     (tmp_path / "scans").mkdir()
     (tmp_path / "digits").mkdir()  # a name of the catalogue stays one
     assert absolute("digits") == "digits"
+    (tmp_path / "synthetic-2").mkdir()
+    assert absolute("synthetic-2") == "synthetic-2"
     assert absolute("") == ""  # a preset without its data
     assert absolute("scans") == str(tmp_path / "scans")
     assert absolute("kermany:scans") == f"kermany:{tmp_path / 'scans'}"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from activelabel.data import Cohort, SyntheticSettings, make_synthetic
-from activelabel.data.synthetic import CONDITIONS
-from activelabel.errors import SettingsError
+from activelabel.data import Cohort, SyntheticSettings, load, make_synthetic
+from activelabel.data.synthetic import CONDITIONS, numbered, shaped
+from activelabel.errors import DataError, SettingsError
 
 SETTINGS = SyntheticSettings(n=12_000, dim=32)
 
@@ -139,3 +139,50 @@ def test_label_noise_can_be_switched_off() -> None:
 def test_sizes_and_shares_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_synthetic(dataclasses.replace(SETTINGS, **changes))
+
+
+def test_every_number_has_a_shape_of_its_own() -> None:
+    shapes = [shaped(number) for number in range(1, 200)]
+    assert [s.seed for s in shapes] == list(range(1, 200))
+    assert {s.n for s in shapes} == {6000}
+    ends = {
+        "dim": (32, 256),
+        "rank": (4, 24),
+        "strength_shared": (0.5, 2),
+        "strength_own": (3, 8),
+        "dispersion": (0.1, 0.6),
+        "nuisance": (0.3, 0.9),
+        "noise": (0.2, 0.6),
+    }
+    for name, (low, high) in ends.items():
+        values = np.array([getattr(s, name) for s in shapes])
+        assert low <= values.min() < low + 0.1 * (high - low), name
+        assert high >= values.max() > high - 0.1 * (high - low), name
+    # What is not drawn is that of every synthetic cohort.
+    plain = {name: getattr(SyntheticSettings(), name) for name in ends}
+    assert {dataclasses.replace(s, **plain, n=24_000, seed=0) for s in shapes} == {SyntheticSettings()}
+    assert shaped(7) == numbered("synthetic-7")
+    with pytest.raises(SettingsError, match="synthetic-0: the cohorts are numbered from 1"):
+        shaped(0)
+
+
+def test_numbered_cohorts_load_by_name() -> None:
+    cohort, other = load("synthetic-7"), load("synthetic-8")
+    assert cohort.embedded().shape == (6000, shaped(7).dim)
+    assert cohort.embedded().shape != other.embedded().shape
+    np.testing.assert_array_equal(cohort.labels, make_synthetic(shaped(7)).labels)
+    # A classifier needs every class in the smallest part: fifteen in a hundred images, and five in a hundred of these.
+    for number in range(1, 30):
+        labels = make_synthetic(shaped(number)).labels
+        assert (labels[(labels == 1).sum(axis=1) == 1] == 1).sum(axis=0).min() > 100
+    assert load("synthetic-7", normal="Edema").normal == 5
+    with pytest.raises(SettingsError, match="'synthetic-7' is built in"):
+        load("synthetic-7", labels="subtype")
+
+
+@pytest.mark.parametrize(
+    "name", ["synthetic-0", "synthetic-x", "synthetic-", "synthetic--1", "synthetic-01", "synthetic-1.5"]
+)
+def test_other_names_are_no_cohort(name: str) -> None:
+    with pytest.raises(DataError, match=f"unknown data set '{name}'. Did you mean 'synthetic"):
+        load(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,15 @@ from activelabel.data.readers import (
     read_nih,
     read_table,
 )
-from activelabel.data.synthetic import CONDITIONS, SyntheticSettings, make_synthetic
+from activelabel.data.synthetic import CONDITIONS, SyntheticSettings, make_synthetic, numbered
 from activelabel.errors import DataError, SettingsError, unknown
 from activelabel.reading import given_path
 
 LARGE = SyntheticSettings(n=80_000, dim=512)
 """Of ``synthetic-large``."""
+
+NUMBERED = "Generated embeddings; each number has a shape of its own"
+"""What ``synthetic-1``, ``synthetic-2`` ... are."""
 
 DIGITS = Source(
     name="digits",
@@ -93,9 +96,10 @@ def load(
     ----------
     name_or_path: one of
 
-        - a name of the catalogue (:func:`listing`): ``"synthetic"`` (the embedded default), ``"digits"``
-          (scikit-learn's 1797 real 8 x 8 images), ``"chexpert"``, ``"pathmnist"`` ...; all but the built-in ones are
-          files that were downloaded before;
+        - a name of the catalogue (:func:`listing`): ``"synthetic"`` (the embedded default), ``"synthetic-1"``,
+          ``"synthetic-2"`` ... (:func:`~activelabel.data.synthetic.shaped`), ``"digits"`` (scikit-learn's 1797 real
+          8 x 8 images), ``"chexpert"``, ``"pathmnist"`` ...; all but the built-in ones are files that were downloaded
+          before;
         - ``NAME:FOLDER``, a set of the catalogue that lies in another folder, such as
           ``"chexpert:/data/CheXpert-v1.0-small"``; ``"medmnist:pathmnist"`` is the same as ``"pathmnist"``;
         - a data set of your own, ``package.module:function`` or the name of an entry point
@@ -122,11 +126,12 @@ def load(
     name = os.fspath(name_or_path)
     chosen = {"labels": labels, "patient": patient}
     chosen = {key: value for key, value in chosen.items() if value not in ("labels", None)} | options
-    if name in BUILT_IN:
+    shape = numbered(name)
+    if name in BUILT_IN or shape is not None:
         if "labels" in chosen or "patient" in chosen:
             raise SettingsError(f"labels= and patient= choose arrays of a file; '{name}' is built in.")
         check_options(name, chosen, ())
-        cohort = BUILT_IN[name]()
+        cohort = BUILT_IN[name]() if shape is None else make_synthetic(shape)
     elif (entry := _entry(name)) is not None:
         cohort = _load_catalogued(*entry, root, chosen)
     elif is_own(name, CATALOG):
@@ -138,7 +143,7 @@ def load(
 
 def absolute(name_or_path: str) -> str:
     """Return a name that means the same from any directory: a path, alone or in ``NAME:FOLDER``, made absolute."""
-    if name_or_path in ("", *CATALOG) or is_own(name_or_path, CATALOG):
+    if name_or_path in ("", *CATALOG) or numbered(name_or_path) or is_own(name_or_path, CATALOG):
         return name_or_path
     entry = _entry(name_or_path)
     if entry is not None:
@@ -172,6 +177,8 @@ def find(name: str) -> DataSet:
     ------
     DataError: if there is no such data set; the message has the closest match.
     """
+    if shape := numbered(name):
+        return replace(CATALOG["synthetic"], name=name, images=shape.n, title=NUMBERED)
     if name not in CATALOG:
         raise DataError(plugins.not_known("data set", name, CATALOG))
     return CATALOG[name]
@@ -211,7 +218,7 @@ def listing() -> str:
     "own terms" stands for a licence that :func:`describe` gives.
     """
     rows = [("name", "images", "classes", "licence", "what")]
-    for entry in CATALOG.values():
+    for entry in (find("synthetic-1"), *CATALOG.values()):
         licence = entry.licence if len(entry.licence) <= 12 else "own terms"
         rows.append((entry.name, f"{entry.images:,}", str(len(entry.classes)), licence, entry.title))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -24,6 +24,7 @@ negative prototype, so both classes are needed. And a central image is better th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,42 @@ class SyntheticSettings:
     missed: float = 0.03
     uncertain: float = 0.05
     seed: int = 0
+
+
+_SIZES = {"dim": (32, 256), "rank": (4, 24)}
+_SHAPE = {
+    "strength_shared": (0.5, 2.0),
+    "strength_own": (3.0, 8.0),
+    "dispersion": (0.1, 0.6),
+    "nuisance": (0.3, 0.9),
+    "noise": (0.2, 0.6),
+}
+
+
+def shaped(number: int) -> SyntheticSettings:
+    """Return the settings of cohort ``synthetic-{number}``: 6000 images in a space whose shape the number decides.
+
+    Drawn evenly are ``dim`` from 32 to 256, ``rank`` from 4 to 24, ``strength_shared`` from 0.5 to 2,
+    ``strength_own`` from 3 to 8, ``dispersion`` from 0.1 to 0.6, ``nuisance`` from 0.3 to 0.9 and ``noise`` from 0.2
+    to 0.6. Conditions and their prevalences are those of every synthetic cohort, and so is all else.
+
+    Raises
+    ------
+    SettingsError: if the number is below 1.
+    """
+    if number < 1:
+        raise SettingsError(f"synthetic-{number}: the cohorts are numbered from 1.")
+    rng = stream(number, "shape")
+    drawn: dict[str, Any] = {name: int(rng.integers(*ends, endpoint=True)) for name, ends in _SIZES.items()}
+    drawn |= {name: float(rng.uniform(*ends)) for name, ends in _SHAPE.items()}
+    return SyntheticSettings(n=6000, seed=number, **drawn)
+
+
+def numbered(name: str) -> SyntheticSettings | None:
+    """Return the settings of a cohort by its name, ``synthetic-1``, ``synthetic-2`` ...; None where it is no such
+    name."""
+    found = re.fullmatch("synthetic-([1-9][0-9]{0,17})", name)
+    return None if found is None else shaped(int(found[1]))
 
 
 def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:

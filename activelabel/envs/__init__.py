@@ -6,6 +6,7 @@ from activelabel.envs.asking import NO_ANSWER, Oracle, Perfect, Questions
 from activelabel.envs.finetune import FineTune
 from activelabel.envs.learners import IMAGE_LEARNERS, LEARNERS, ImageModel, Learner, Model, SklearnLearner
 from activelabel.envs.metrics import METRICS
+from activelabel.envs.mixed import MixedVectorEnv
 from activelabel.envs.oracles import ORACLES
 from activelabel.envs.predictors import PREDICTORS, auroc
 from activelabel.envs.running import RunningEpisodes
@@ -35,6 +36,7 @@ __all__ = [
     "FlattenCandidates",
     "ImageModel",
     "Learner",
+    "MixedVectorEnv",
     "Model",
     "OneAtATime",
     "Oracle",

@@ -90,6 +90,24 @@ def check_num_envs(num_envs: int) -> None:
         raise SettingsError(f"num_envs={num_envs} must be at least 1.")
 
 
+def spread(seed: int | Sequence[int | None] | None, n: int) -> list[int | None]:
+    """Return the seeds of ``n`` sub-environments.
+
+    Parameters
+    ----------
+    seed: of sub-environment 0, the others count on from it; or one for each; or None.
+
+    Raises
+    ------
+    SettingsError: if there are not ``n``.
+    """
+    if seed is None or isinstance(seed, (int, np.integer)):
+        return [None if seed is None else int(seed) + i for i in range(n)]
+    if len(seed) != n:
+        raise SettingsError(f"{len(seed)} seeds for {n} environments.")
+    return list(seed)
+
+
 def next_generators(
     old: list[np.random.Generator], seed: int | Sequence[int | None] | None, n: int
 ) -> list[np.random.Generator]:
@@ -98,21 +116,16 @@ def next_generators(
     Parameters
     ----------
     old: those there are, or an empty list.
-    seed: of sub-environment 0, the others count on from it; or one for each; or None.
+    seed: see :func:`spread`.
 
     Raises
     ------
     SettingsError: if there are not ``n`` seeds.
     """
-    if seed is None or isinstance(seed, (int, np.integer)):
-        seeds = [None if seed is None else int(seed) + i for i in range(n)]
-    else:
-        seeds = list(seed)
-    if len(seeds) != n:
-        raise SettingsError(f"{len(seeds)} seeds for {n} environments.")
     present: list[np.random.Generator | None] = [*old] or [None] * n
     return [
-        rng if s is None and rng is not None else seeding.np_random(s)[0] for s, rng in zip(seeds, present, strict=True)
+        rng if s is None and rng is not None else seeding.np_random(s)[0]
+        for s, rng in zip(spread(seed, n), present, strict=True)
     ]
 
 

@@ -14,18 +14,20 @@ from activelabel.baselines import make_pool_baseline
 from activelabel.data import Cohort
 from activelabel.data.catalog import CATALOG
 from activelabel.data.own import is_own
-from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv
-from activelabel.errors import SettingsError
+from activelabel.envs import ActiveLabelEngine, ActiveLabelSettings, ActiveLabelVectorEnv, MixedVectorEnv
+from activelabel.envs.shared import BatchedVectorEnv
+from activelabel.errors import ActiveLabelError, SettingsError
 from activelabel.evaluation.active_report import AREA, ActiveReport, build_active_report
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views
-from activelabel.evaluation.episodes import Curves, area, play_episodes
+from activelabel.evaluation.episodes import Curves, areas, play_episodes
 from activelabel.evaluation.plugged import PluggedAgent, PluggedEpisodeValidation, check_choices
 from activelabel.evaluation.protocol import Strategy
 from activelabel.evaluation.report import Report, title
 from activelabel.evaluation.run import Run, best_model
 from activelabel.evaluation.selections import collect_episodes
 from activelabel.evaluation.validation import EpisodeValidation
+from activelabel.reading import naming
 from activelabel.settings import ActiveRunSettings, preset, read_config
 from activelabel.settings.active import check_pool_strategies
 
@@ -45,8 +47,9 @@ class ActiveRun(Run):
 
     Raises
     ------
-    DataError: if the data set cannot be read, or a class or enough images are missing from a part.
-    SettingsError: if the budget exceeds a pool, or a strategy of scikit-activeml cannot be made.
+    DataError: if a data set cannot be read, or a class or enough images are missing from a part.
+    SettingsError: if the budget exceeds a pool, a strategy of scikit-activeml cannot be made, or the data sets to train
+        on cannot be played together (:class:`~activelabel.envs.MixedVectorEnv`).
     """
 
     settings: ActiveRunSettings
@@ -55,18 +58,46 @@ class ActiveRun(Run):
         self, folder: Path, settings: ActiveRunSettings, progress: bool = True, cohort: Cohort | None = None
     ) -> None:
         super().__init__(folder, settings, progress, cohort)
-        arguments = ActiveLabelSettings.make(**settings.env_arguments())
-        self.engine = ActiveLabelEngine(self.cohort, arguments, settings.device)
         # Made now, so that a part with too few images ends the run before any training; and so are the strategies.
-        self.val = self._judge("val", settings.val_shares)
-        self.test = self._judge("test", settings.test_shares)
+        self.engine, self.val = self._engines(settings, self.cohort)
+        self.test = self._judge(self.engine, "test", settings.test_shares)
+        trained, judged = [self.engine], [self.val]
+        for own in settings.further():
+            engine, val = self._further(own)
+            trained.append(engine)
+            judged.append(val)
+        self.trained = trained
+        """Of the training part of ``data``, and of each set of ``train_also``."""
+        data = (settings.data, *settings.train_also)
+        names = [_short(name) for name in data]
+        self.vals = dict(zip(names if len(set(names)) == len(names) else data, judged, strict=True))
+        """Of their validation parts, by the data set's name."""
+        if settings.train_also:
+            self._env(settings, trained, len(trained))
         for name in settings.against:
             self._baseline(name, settings.batch)
         self._references: dict[str, float] = {}
 
-    def _judge(self, split: str, shares: tuple[float, float, float, float]) -> ActiveLabelEngine:
+    def _engines(self, s: ActiveRunSettings, cohort: Cohort) -> tuple[ActiveLabelEngine, ActiveLabelEngine]:
+        """Return what trains and what validates on a data set."""
+        engine = ActiveLabelEngine(cohort, ActiveLabelSettings.make(**s.env_arguments()), s.device)
+        return engine, self._judge(engine, "val", s.val_shares)
+
+    def _further(self, s: ActiveRunSettings) -> tuple[ActiveLabelEngine, ActiveLabelEngine]:
+        """Return them for a set of ``train_also``; an error names it."""
+        try:
+            cohort = s.cohort()
+            if s.components is not None and cohort.features is not None:
+                s = replace(s, components=min(s.components, cohort.features.shape[1]))
+            return self._engines(s, cohort)
+        except ActiveLabelError as error:
+            raise type(error)(naming(s.data, error)) from None
+
+    def _judge(
+        self, engine: ActiveLabelEngine, split: str, shares: tuple[float, float, float, float]
+    ) -> ActiveLabelEngine:
         """Return the engine of another split; a pool part that is smaller than the training pools gives what it has."""
-        whole = self.engine.sibling(split=split, shares=shares, reward="change", pool=None)
+        whole = engine.sibling(split=split, shares=shares, reward="change", pool=None)
         pool = self.settings.pool
         return whole if pool is None or whole.pool < pool else whole.sibling(pool=pool)
 
@@ -77,6 +108,7 @@ class ActiveRun(Run):
         return (
             f"{s.agent} on {s.env}, {s.data}: {s.budget} labels, {s.batch} a step, {self.engine.n_classes} classes; "
             f"pools of {pools} images in training, validation, test"
+            + (f"; trained on {', '.join(s.train_also)} too" if s.train_also else "")
         )
 
     def best(self) -> str:
@@ -88,38 +120,47 @@ class ActiveRun(Run):
 
     def train(self) -> None:
         """Train the agent, or go on where the last checkpoint was written."""
-        self._train("model", self.settings, self.engine)
+        self._train("model", self.settings, self.trained)
 
-    def _train(self, name: str, s: ActiveRunSettings, engine: ActiveLabelEngine) -> None:
+    def _train(self, name: str, s: ActiveRunSettings, engines: Sequence[ActiveLabelEngine]) -> None:
         episodes = s.rounds * s.envs
 
         agent = find_agent(s.agent)
 
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> EpisodeValidation:
             own = self.settings.val_episodes
-            given = (self.val, own, s.steps, s.val_every, self._on_validation(), best, checkpoint, bar)
+            given = (self.vals, own, s.steps, s.val_every, self._on_validation(), best, checkpoint, bar)
             return (
                 EpisodeValidation(*given) if extends_ours(agent) else PluggedEpisodeValidation(s.envs * s.steps, *given)
             )
 
-        if observes := tuple(getattr(agent, "observes", ())):
-            engine = engine.sibling(observe=observes)
-        env = ActiveLabelVectorEnv(s.envs, engine=engine)
+        env = self._env(s, engines, s.envs)
         self._learn(name, s, env, s.agent_arguments(), episodes * s.steps, watch, (episodes, "episode"))
+
+    def _env(self, s: ActiveRunSettings, engines: Sequence[ActiveLabelEngine], envs: int) -> BatchedVectorEnv:
+        """Return ``envs`` copies of the environment that the agent observes, shared out equally among the engines."""
+        if observes := tuple(getattr(find_agent(s.agent), "observes", ())):
+            engines = [engine.sibling(observe=observes) for engine in engines]
+        share, rest = divmod(envs, len(engines))
+        parts = [ActiveLabelVectorEnv(share + (i < rest), engine=engine) for i, engine in enumerate(engines)]
+        return parts[0] if len(parts) == 1 else MixedVectorEnv(parts)
 
     def _try(self, agent: PluggedAgent) -> None:
         """See :class:`~activelabel.evaluation.run.Run`."""
-        for engine in (self.val, self.test):
+        for engine in (*self.vals.values(), self.test):
             where = f"the pools of {engine.pool} images of the part '{engine.settings.split}'"
             check_choices(agent, where, lambda engine=engine: play_episodes(engine, agent, 2))  # type: ignore[misc]
 
     def _on_validation(self) -> dict[str, float]:
         """Return the area under the curves of the references on the validation episodes."""
+        s = self.settings
         for name in REFERENCES:
             if name not in self._references:
-                strategy = make_pool_baseline(name, self.settings.batch, self.settings.seed)
-                found = play_episodes(self.val, strategy, self.settings.val_episodes)
-                self._references[name] = float(area(found.labels, found.reward).mean())
+                found = {
+                    data: play_episodes(val, make_pool_baseline(name, s.batch, s.seed), s.val_episodes)
+                    for data, val in self.vals.items()
+                }
+                self._references |= areas(name, found)
         return self._references
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
@@ -242,20 +283,24 @@ class ActiveRun(Run):
             settings = read_config(folder / "config.yaml")
             if not isinstance(settings, ActiveRunSettings):
                 raise SettingsError(f"{folder}: a run of {settings.env}; its agent cannot play {self.settings.env}.")
-            data = settings.data if is_own(settings.data, CATALOG) else Path(settings.data).stem
-            name = f"{title(settings.agent)} of {data}"
+            name = f"{title(settings.agent)} of {_short(settings.data)}"
             name = name if name not in found else f"{name} ({folder.name})"
             found[name] = best_model(folder, settings, self.settings.device)
         return found
 
     def _lal_rl(self) -> DDQN:
-        """Return LAL-RL trained on the run's data, budget and pools; all else is its own preset."""
+        """Return LAL-RL trained on the run's data sets, budget and pools; all else is its own preset."""
         s = self.settings
         published = preset(LAL_RL, LAL_RL, s.env)
         assert isinstance(published, ActiveRunSettings)
-        lal = replace(published, budget=s.budget, initial=s.initial, seed=s.seed, device=s.device)
+        envs = max(published.envs, len(self.trained))
+        lal = replace(published, budget=s.budget, initial=s.initial, seed=s.seed, device=s.device, envs=envs)
         own = lal.env_arguments()
-        self._train(
-            LAL_RL, lal, self.engine.sibling(**{name: own[name] for name in (*LAL_RL_ENV, "learner_arguments")})
-        )
+        changes = {name: own[name] for name in (*LAL_RL_ENV, "learner_arguments")}
+        self._train(LAL_RL, lal, [engine.sibling(**changes) for engine in self.trained])
         return LalRl.load(self.folder / f"{LAL_RL}.zip", device=s.device)
+
+
+def _short(data: str) -> str:
+    """Return what a data set is called in tables and charts: a file's name, any other name as it is."""
+    return data if is_own(data, CATALOG) else Path(data).stem

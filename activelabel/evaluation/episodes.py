@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,18 @@ def area(labels: IntArray, curves: NDArray[np.float64]) -> NDArray[np.float64]:
     means = (curves[:, 1:] + curves[:, :-1]) / 2
     areas: NDArray[np.float64] = means @ np.diff(labels) / (labels[-1] - labels[0])
     return areas
+
+
+def areas(name: str, found: Mapping[str, Curves]) -> dict[str, float]:
+    """Return the area under a strategy's mean curve on D_R: the mean over data sets.
+
+    Parameters
+    ----------
+    name: what it is called; of several data sets there is each one's own too, as ``{name}/{data set}``.
+    found: the curves, by data set.
+    """
+    each = {f"{name}/{data}": float(area(curves.labels, curves.reward).mean()) for data, curves in found.items()}
+    return {name: float(np.mean(list(each.values()))), **(each if len(each) > 1 else {})}
 
 
 def play_episodes(

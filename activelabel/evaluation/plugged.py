@@ -21,7 +21,6 @@ from activelabel.agents import DDQN, Agent, find_agent
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env
 from activelabel.errors import ActiveLabelError, CheckpointError, SettingsError
-from activelabel.evaluation.episodes import area, play_episodes
 from activelabel.evaluation.protocol import play
 from activelabel.evaluation.validation import EpisodeValidation, MetaValidation, Validation
 from activelabel.files import atomic_path, write_text
@@ -213,9 +212,7 @@ class PluggedEpisodeValidation(OfAnyAgent, EpisodeValidation):
 
     def judge(self) -> dict[str, float]:
         """See :class:`~activelabel.evaluation.validation.Validation`."""
-        found = play_episodes(self.engine, self.model, self.n_episodes)
-        end = float(found.reward[:, -1].mean())
-        return {"aulc": float(area(found.labels, found.reward).mean()), self.engine.settings.metric: end}
+        return self.reached(self.model)
 
 
 def learn_plugged(

@@ -11,7 +11,7 @@ from activelabel.evaluation.active_run import ActiveRun
 from activelabel.evaluation.run import Run
 from activelabel.evaluation.selective_run import SelectiveRun
 from activelabel.plugins import file_name
-from activelabel.settings import RunSettings, read_config
+from activelabel.settings import ActiveRunSettings, RunSettings, read_config
 
 RUNS: dict[str, type[Run]] = {"SelectiveLabel-v0": SelectiveRun, "ActiveLabel-v0": ActiveRun}
 """The class of a run, by environment id."""
@@ -21,6 +21,8 @@ def create_run(settings: RunSettings, root: Path = Path("runs"), progress: bool 
     """Make the directory ``{env}__{agent}__{seed}__{time}`` of a new run, unless settings and data do not fit."""
     name = f"{settings.env}__{file_name(settings.agent)}__{settings.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     settings = replace(settings, data=absolute(settings.data))  # the run can then be opened from any directory
+    if isinstance(settings, ActiveRunSettings):
+        settings = replace(settings, train_also=tuple(map(absolute, settings.train_also)))
     run = RUNS[settings.env](root / name, settings, progress)
     run.folder = _claimed(root, name)
     run.write_config()

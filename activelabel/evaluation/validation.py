@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from tqdm import tqdm
 from activelabel.agents import DDQN, Reinforce
 from activelabel.data.cohort import IntArray
 from activelabel.envs import ActiveLabelEngine, RunningEpisodes, SelectiveLabelEngine
-from activelabel.evaluation.episodes import area, play_episodes
-from activelabel.evaluation.protocol import play
+from activelabel.evaluation.episodes import areas, play_episodes
+from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.report import title
 from activelabel.files import remove_abandoned
 
@@ -103,7 +103,9 @@ class Validation(BaseCallback, ABC):
         if self.bar is not None:
             text = self.shown()
             if "last" in model.notes:
-                references = ", ".join(f"{title(name)} {value:.3f}" for name, value in self.references.items())
+                references = ", ".join(
+                    f"{title(name)} {value:.3f}" for name, value in self.references.items() if "/" not in name
+                )
                 text += f" | validation {model.notes['last']:.3f}, best {model.notes['best']:.3f} ({references})"
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(self.position() - self.bar.n)
@@ -178,12 +180,14 @@ class EpisodeValidation(Validation):
 
     TensorBoard gets ``eval/aulc`` and ``eval/accuracy`` (or another metric's name), the area under the learning curve
     and its end, beside the references' areas, and the histogram ``eval/q_values`` of the candidates' values at every
-    step. Test sets are not looked at.
+    step. Of several data sets these are means, the area of each is ``eval/aulc/{data set}``, and the histogram is of
+    the first. Test sets are not looked at.
 
     Parameters
     ----------
-    engine: of the validation part; its episodes ``0 .. n_episodes - 1`` are used every time.
-    n_episodes: how many.
+    engines: of the validation part of each data set, by name; their episodes ``0 .. n_episodes - 1`` are used every
+        time.
+    n_episodes: how many, of each.
     steps: of an episode.
     *arguments: ``every``, ``references``, ``best``, ``checkpoint`` and ``bar`` of :class:`Validation`.
     """
@@ -191,9 +195,9 @@ class EpisodeValidation(Validation):
     unit = "round"
     model: DDQN
 
-    def __init__(self, engine: ActiveLabelEngine, n_episodes: int, steps: int, *arguments: Any) -> None:
+    def __init__(self, engines: Mapping[str, ActiveLabelEngine], n_episodes: int, steps: int, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.engine = engine
+        self.engines = engines
         self.n_episodes = n_episodes
         self.steps = steps
 
@@ -208,10 +212,16 @@ class EpisodeValidation(Validation):
     def judge(self) -> dict[str, float]:
         """See :class:`Validation`."""
         valued = _Valued(self.model)
-        found = play_episodes(self.engine, valued, self.n_episodes)
+        found = self.reached(valued)
         self.show("q_values", torch.cat(valued.values))
-        end = float(found.reward[:, -1].mean())
-        return {"aulc": float(area(found.labels, found.reward).mean()), self.engine.settings.metric: end}
+        return found
+
+    def reached(self, strategy: Strategy) -> dict[str, float]:
+        """Return the areas under a strategy's curves and where they end, by name."""
+        found = {data: play_episodes(engine, strategy, self.n_episodes) for data, engine in self.engines.items()}
+        metric = next(iter(self.engines.values())).settings.metric
+        end = float(np.mean([curves.reward[:, -1].mean() for curves in found.values()]))
+        return areas("aulc", found) | {metric: end}
 
     def keep(self, path: Path) -> None:
         """See :class:`Validation`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from activelabel.settings.active import POOL_STRATEGIES, ActiveRunSettings
-from activelabel.settings.base import RunSettings
-from activelabel.settings.presets import ENVS, OF_THE_DATA, SETTINGS, preset, presets, read_config
+from activelabel.settings.base import OF_THE_DATA, RunSettings
+from activelabel.settings.presets import ENVS, SETTINGS, preset, presets, read_config
 from activelabel.settings.selective import STRATEGIES, SelectiveRunSettings
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from activelabel.baselines.activeml import PREFIX
 from activelabel.envs import ActiveLabelSettings
 from activelabel.envs.candidates import PROGRESS, SHORT
 from activelabel.errors import SettingsError
-from activelabel.settings.base import Options, check_plain
+from activelabel.settings.base import OF_THE_DATA, Options, check_plain
 from activelabel.settings.oracle import OracleSettings
 
 POOL_STRATEGIES = (*POOL_BASELINES, "lal-rl")
@@ -79,6 +79,10 @@ class ActiveRunSettings(OracleSettings):
     )
     """Strategies of the closing evaluation: random, margin, entropy, uncertainty, average-confidence, k-center, badge,
     typiclust, oracle, skactiveml:NAME, lal-rl (trained on first use), or one of your own."""
+    train_also: tuple[str, ...] = ()
+    """Further data sets that are trained on beside data, and that the best model is chosen on: names or files, as data.
+    All settings but labels, normal, patient and classes are theirs too; envs are shared out equally. The test is on
+    data alone."""
     classes: tuple[str, ...] | None = None
     """Classes to tell apart; by default all."""
     components: int | None = None
@@ -202,6 +206,11 @@ class ActiveRunSettings(OracleSettings):
         super().__post_init__()
         ActiveLabelSettings.make(**self.env_arguments())
         self._at_least_one(("episodes", "envs", "val_every", "val_episodes", "test_episodes"))
+        sets = (self.data, *self.train_also)
+        if len(set(sets)) < len(sets):
+            raise SettingsError(f"train_also={list(self.train_also)} beside data={self.data} has a data set twice.")
+        if self.envs < len(sets):
+            raise SettingsError(f"envs={self.envs} are fewer than the {len(sets)} data sets that are trained on.")
         if not self.hidden or min(self.hidden) < 1:
             raise SettingsError(f"hidden={list(self.hidden)} must be sizes of layers, such as 128 128 128.")
         for name in ("shares", "test_shares"):
@@ -242,6 +251,11 @@ class ActiveRunSettings(OracleSettings):
     def steps(self) -> int:
         """Steps of an episode that spends the whole budget."""
         return -(-self.budget // self.batch)
+
+    def further(self) -> list[ActiveRunSettings]:
+        """Return the settings for each data set of ``train_also``, as its ``data``."""
+        reset = {f.name: f.default for f in fields(self) if f.name in OF_THE_DATA}
+        return [replace(self, **reset, data=name, train_also=()) for name in self.train_also]
 
     def env_arguments(self) -> dict[str, Any]:
         """Return the environment's keyword arguments, but for the cohort and the device."""

@@ -22,6 +22,9 @@ from activelabel.errors import SettingsError, unknown
 
 S = TypeVar("S", bound="RunSettings")
 
+OF_THE_DATA = ("labels", "normal", "patient", "conditions", "held_out", "classes")
+"""Settings that name arrays or classes, and so belong to one data set."""
+
 
 def read_options(texts: list[str]) -> dict[str, Any]:
     """Return the names and values of a YAML (or JSON) mapping, as the command line gives it.
@@ -71,8 +74,9 @@ class RunSettings(ABC):
     preset: str = "default"
     """Which preset the other settings start from."""
     data: str = "synthetic"
-    """``synthetic``, ``synthetic-large``, ``digits``, or the path of an .npz cohort; with the learner finetune anything
-    that has images: a data set of the catalogue, NAME:FOLDER, a CSV file, a folder of class folders."""
+    """``synthetic``, ``synthetic-large``, ``synthetic-1`` and on, ``digits``, or the path of an .npz cohort; with
+    the learner finetune anything that has images: a data set of the catalogue, NAME:FOLDER, a CSV file, a folder of
+    class folders."""
     labels: str = "labels"
     """Which label array of the file to use."""
     normal: str | None = None

@@ -14,7 +14,7 @@ from activelabel.agents import AGENTS
 from activelabel.errors import SettingsError, unknown
 from activelabel.reading import naming, read_yaml
 from activelabel.settings.active import ActiveRunSettings
-from activelabel.settings.base import RunSettings
+from activelabel.settings.base import OF_THE_DATA, RunSettings
 from activelabel.settings.selective import GENERALISE, SelectiveRunSettings
 
 SETTINGS: dict[str, type[RunSettings]] = {cls.env: cls for cls in (SelectiveRunSettings, ActiveRunSettings)}
@@ -22,9 +22,6 @@ SETTINGS: dict[str, type[RunSettings]] = {cls.env: cls for cls in (SelectiveRunS
 
 ENVS = tuple(SETTINGS)
 """Environments that the command line trains on."""
-
-OF_THE_DATA = ("labels", "normal", "patient", "conditions", "held_out", "classes")
-"""Settings that name arrays or classes: a preset that brings its own data set loses them when another is given."""
 
 
 def _settings_of(env: str) -> type[RunSettings]:

@@ -16,6 +16,7 @@ from activelabel.baselines import BASELINES, POOL_BASELINES
 from activelabel.baselines.activeml import PREFIX
 from activelabel.data.catalog import CATALOG, absolute, data_root
 from activelabel.data.own import is_own
+from activelabel.data.synthetic import numbered
 from activelabel.envs.selective_engine import check_k
 from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation.study.spec import (
@@ -211,7 +212,7 @@ def _data(entry: Any, env: str, start: str, common: dict[str, Any], where: str, 
 
 def _find(given: str, beside: Path, where: str) -> str:
     """Return a name of the catalogue or of a user's own data set, or an absolute path."""
-    if given in CATALOG or is_own(given, CATALOG):
+    if given in CATALOG or numbered(given) or is_own(given, CATALOG):
         return given
     if given.partition(":")[0] in {*CATALOG, "medmnist"} and ":" in given:
         return absolute(given)
