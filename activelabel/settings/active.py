@@ -254,7 +254,7 @@ class ActiveRunSettings(OracleSettings):
 
     def further(self) -> list[ActiveRunSettings]:
         """Return the settings for each data set of ``train_also``, as its ``data``."""
-        reset = {f.name: f.default for f in fields(self) if f.name in OF_THE_DATA}
+        reset: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in OF_THE_DATA}
         return [replace(self, **reset, data=name, train_also=()) for name in self.train_also]
 
     def env_arguments(self) -> dict[str, Any]:
