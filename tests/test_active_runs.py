@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from run_files import one_run, same_tensors
+from run_files import EVALUATION, SIZES, arguments, one_run, rows, same_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activelabel import evaluate, train
@@ -26,11 +26,6 @@ from activelabel.evaluation.episodes import area
 from activelabel.settings import ActiveRunSettings, preset
 
 ROOT = Path(__file__).resolve().parents[1]
-SPLIT = "--fractions 0.4 0.3 0.3 --test-shares 0.4 0.1 0.2 0.3"
-SIZES = f"--budget 7 --batch 3 --pool 60 --state-images 5 --learner-epochs 20 --episodes 18 --envs 4 {SPLIT}"
-AGENT = "--hidden 8 8 --warm-start-episodes 8 --gradient-steps 3 --batch-size 8 --next-candidates 4 --buffer-size 40"
-EVALUATION = "--val-every 2 --val-episodes 6 --test-episodes 10 --against random margin --no-progress --device cpu"
-TINY = [*SIZES.split(), *AGENT.split(), *EVALUATION.split()]
 TAGS = {"rollout/ep_rew_mean", "rollout/epsilon", "train/loss", "train/q_values", "time/fps"}
 
 
@@ -39,10 +34,6 @@ def data(tmp_path_factory: pytest.TempPathFactory, blobs: Cohort) -> str:
     path = tmp_path_factory.mktemp("data") / "blobs.npz"
     blobs.save(path)
     return str(path)
-
-
-def arguments(data: str, runs: Path, *more: str) -> list[str]:
-    return ["--env", "ActiveLabel-v0", "--data", data, "--runs", str(runs), *TINY, *more]
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +162,6 @@ def test_a_training_that_has_settled_is_complete(data: str, tmp_path: Path, monk
     assert (run / "checkpoint.zip").read_bytes() == before
 
 
-def rows(folder: Path, metric: str = "aulc") -> dict[str, dict[str, Any]]:
-    """Return the rows of summary.json by strategy."""
-    found = json.loads((folder / "summary.json").read_text())["rows"]
-    return {row["strategy"]: row for row in found if row["metric"] == metric}
-
-
 def test_evaluate_at_another_budget_and_batch(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +249,9 @@ BAD = {
     "batch above the budget": (["--batch", "8"], "batch=8 labels a step exceed the budget of 7"),
     "batch above the candidates": (["--candidates", "2"], "cannot be chosen from candidates=2"),
     "pool above the part": (["--pool", "400"], "pool=400"),
+    "unknown further data": (["--train-also", "synthetik"], "Did you mean 'synthetic'"),
+    "further data twice": (["--train-also", "digits", "digits"], "train_also=['digits', 'digits'] beside data="),
+    "fewer envs than data": (["--train-also", "digits", "--envs", "1"], "envs=1 are fewer than the 2 data sets"),
     "unknown class": (["--classes", "A", "Bee"], "unknown class 'Bee'"),
     "unknown feature": (["--features", "margn"], "Did you mean 'margin'"),
     "unknown learner": (["--learner", "softmx"], "Did you mean 'softmax'"),

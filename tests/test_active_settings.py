@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from active_reference import play
 from conftest import ACTIVE
 
@@ -18,6 +19,7 @@ from activelabel.data import Cohort
 from activelabel.envs import ActiveLabelEngine, ActiveLabelEnv, ActiveLabelSettings
 from activelabel.envs.candidates import LONG, SHORT
 from activelabel.errors import SettingsError
+from activelabel.settings import OF_THE_DATA, ActiveRunSettings
 
 Make = Callable[..., Any]
 
@@ -203,3 +205,22 @@ def test_an_engine_is_not_given_with_other_settings(make_active: Callable[..., A
     assert gym.make("ActiveLabel-v0", engine=engine).unwrapped.engine is engine
     with pytest.raises(SettingsError, match=r"engine\.sibling\(\) to change batch"):
         gym.make("ActiveLabel-v0", engine=engine, batch=2)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_further_data_sets_have_the_settings_of_a_run_but_for_names() -> None:
+    own: dict[str, Any] = {"labels": "x", "normal": "y", "patient": "z", "classes": ("a", "b")}
+    run = ActiveRunSettings(data="a.npz", train_also=("b.npz", "digits"), pool=70, components=3, batch=2, **own)
+    assert ActiveRunSettings.from_mapping(yaml.safe_load(run.to_yaml()), "config.yaml") == run
+    further = run.further()
+    assert [(s.data, s.train_also) for s in further] == [("b.npz", ()), ("digits", ())]
+    alone = ActiveRunSettings(data="b.npz", pool=70, components=3, batch=2)
+    assert further[0] == alone
+    assert set(own) <= set(OF_THE_DATA)
+    assert ActiveRunSettings().further() == []
+    with pytest.raises(SettingsError, match=r"train_also=\['digits', 'a'\] beside data=a has a data set twice"):
+        ActiveRunSettings(data="a", train_also=("digits", "a"))
+    with pytest.raises(SettingsError, match="envs=2 are fewer than the 3 data sets that are trained on"):
+        dataclasses.replace(run, envs=2)

@@ -142,10 +142,11 @@ def test_an_agent_that_extends_ours_is_resumed_exactly(
 
 def test_ppo_labels_episodes_and_those_of_another_run(episodes: list[str], tmp_path: Path) -> None:
     run_of = [*episodes, *PPO, OPTIONS, "--against", "random", "--runs", str(tmp_path)]
-    assert train.main([*run_of, "--features", "margin", "entropy"]) == 0
+    assert train.main([*run_of, "--features", "margin", "entropy", "--train-also", "synthetic-1"]) == 0
     first = one_run(tmp_path)
     own = open_run(first, False)
     assert isinstance(own, ActiveRun)
+    assert list(own.vals) == ["digits", "synthetic-1"]
     assert isinstance(own.model(), PluggedAgent)
     assert [n for n, _ in notes(first)["history"]] == [1, 2]
     # Another budget; and another run's agent on other features, as it is.
