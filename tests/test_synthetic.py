@@ -134,6 +134,8 @@ def test_label_noise_can_be_switched_off() -> None:
         ({"rank": 33}, "rank <= dim; got 12000, 32, 33"),
         ({"missed": 1.0}, "missed=1.0"),
         ({"uncertain": -0.1}, "uncertain=-0.1"),
+        ({"conditions": 0}, "conditions=0 of a synthetic cohort must be from 1 to 8"),
+        ({"conditions": 9}, "conditions=9"),
     ],
 )
 def test_sizes_and_shares_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -148,6 +150,7 @@ def test_every_number_has_a_shape_of_its_own() -> None:
     ends = {
         "dim": (32, 256),
         "rank": (4, 24),
+        "conditions": (1, 8),
         "strength_shared": (0.5, 2),
         "strength_own": (3, 8),
         "dispersion": (0.1, 0.6),
@@ -166,6 +169,15 @@ def test_every_number_has_a_shape_of_its_own() -> None:
         shaped(0)
 
 
+@pytest.mark.parametrize("conditions", [1, 3])
+def test_few_conditions_are_as_many_calls(conditions: int) -> None:
+    cohort = make_synthetic(dataclasses.replace(SETTINGS, conditions=conditions))
+    assert cohort.classes == (*list(CONDITIONS)[:conditions], "No Finding")
+    assert cohort.normal == conditions
+    calls = (cohort.labels[:, :-1] != 0).sum(axis=1).mean()
+    assert calls == pytest.approx(sum(CONDITIONS.values()), abs=0.03)
+
+
 def test_numbered_cohorts_load_by_name() -> None:
     cohort, other = load("synthetic-7"), load("synthetic-8")
     assert cohort.embedded().shape == (6000, shaped(7).dim)
@@ -175,7 +187,8 @@ def test_numbered_cohorts_load_by_name() -> None:
     for number in range(1, 30):
         labels = make_synthetic(shaped(number)).labels
         assert (labels[(labels == 1).sum(axis=1) == 1] == 1).sum(axis=0).min() > 100
-    assert load("synthetic-7", normal="Edema").normal == 5
+    assert cohort.classes == (*list(CONDITIONS)[: shaped(7).conditions], "No Finding")
+    assert load("synthetic-7", normal="Consolidation").normal == 0
     with pytest.raises(SettingsError, match="'synthetic-7' is built in"):
         load("synthetic-7", labels="subtype")
 

@@ -29,7 +29,7 @@ from activelabel.data.readers import (
     read_nih,
     read_table,
 )
-from activelabel.data.synthetic import CONDITIONS, SyntheticSettings, make_synthetic, numbered
+from activelabel.data.synthetic import SyntheticSettings, make_synthetic, numbered
 from activelabel.errors import DataError, SettingsError, unknown
 from activelabel.reading import given_path
 
@@ -178,7 +178,7 @@ def find(name: str) -> DataSet:
     DataError: if there is no such data set; the message has the closest match.
     """
     if shape := numbered(name):
-        return replace(CATALOG["synthetic"], name=name, images=shape.n, title=NUMBERED)
+        return replace(CATALOG["synthetic"], name=name, images=shape.n, title=NUMBERED, classes=shape.classes)
     if name not in CATALOG:
         raise DataError(plugins.not_known("data set", name, CATALOG))
     return CATALOG[name]
@@ -337,9 +337,8 @@ def _published(
 
 def _entries() -> Iterable[DataSet]:
     generated = Source(licence="CC0", citation="activelabel.data.synthetic")
-    conditions = (*CONDITIONS, "No Finding")
-    yield _built_in("synthetic", "Generated embeddings", SyntheticSettings().n, conditions, generated)
-    yield _built_in("synthetic-large", "More of them, wider", LARGE.n, conditions, generated)
+    yield _built_in("synthetic", "Generated embeddings", SyntheticSettings().n, LARGE.classes, generated)
+    yield _built_in("synthetic-large", "More of them, wider", LARGE.n, LARGE.classes, generated)
     yield _built_in("digits", "Handwritten digits, 8 x 8", 1797, tuple("0123456789"), DIGITS)
     yield _published(
         chexpert.SOURCE,

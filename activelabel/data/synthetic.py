@@ -54,7 +54,8 @@ class SyntheticSettings:
 
     ``dispersion`` is the standard deviation of the logarithm of the extent of disease ``e``; 0 makes positives as
     compact as negatives. ``missed`` is the share of positives whose call is missing, ``uncertain`` the share of
-    calls that become -1.
+    calls that become -1. ``conditions`` is how many of :data:`CONDITIONS` there are, the first ones; where they are
+    fewer, each is as much more frequent as leaves the calls of an image as many as they were.
     """
 
     n: int = 24_000
@@ -75,9 +76,15 @@ class SyntheticSettings:
     missed: float = 0.03
     uncertain: float = 0.05
     seed: int = 0
+    conditions: int = len(CONDITIONS)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; the last is the normal one."""
+        return (*list(CONDITIONS)[: self.conditions], "No Finding")
 
 
-_SIZES = {"dim": (32, 256), "rank": (4, 24)}
+_SIZES = {"dim": (32, 256), "rank": (4, 24), "conditions": (1, len(CONDITIONS))}
 _SHAPE = {
     "strength_shared": (0.5, 2.0),
     "strength_own": (3.0, 8.0),
@@ -90,9 +97,9 @@ _SHAPE = {
 def shaped(number: int) -> SyntheticSettings:
     """Return the settings of cohort ``synthetic-{number}``: 6000 images in a space whose shape the number decides.
 
-    Drawn evenly are ``dim`` from 32 to 256, ``rank`` from 4 to 24, ``strength_shared`` from 0.5 to 2,
-    ``strength_own`` from 3 to 8, ``dispersion`` from 0.1 to 0.6, ``nuisance`` from 0.3 to 0.9 and ``noise`` from 0.2
-    to 0.6. Conditions and their prevalences are those of every synthetic cohort, and so is all else.
+    Drawn evenly are ``dim`` from 32 to 256, ``rank`` from 4 to 24, ``conditions`` from 1 to 8, ``strength_shared`` from
+    0.5 to 2, ``strength_own`` from 3 to 8, ``dispersion`` from 0.1 to 0.6, ``nuisance`` from 0.3 to 0.9 and ``noise``
+    from 0.2 to 0.6. All else is as in every synthetic cohort.
 
     Raises
     ------
@@ -114,7 +121,7 @@ def numbered(name: str) -> SyntheticSettings | None:
 
 
 def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
-    """Generate a cohort of eight conditions and No Finding.
+    """Generate a cohort of up to eight conditions and No Finding.
 
     Raises
     ------
@@ -125,11 +132,14 @@ def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
         raise SettingsError(
             f"a synthetic cohort needs n >= 10, dim >= 2, 0 < rank <= dim; got {s.n}, {s.dim}, {s.rank}."
         )
+    if not 1 <= s.conditions <= len(CONDITIONS):
+        raise SettingsError(f"conditions={s.conditions} of a synthetic cohort must be from 1 to {len(CONDITIONS)}.")
     if not (0 <= s.missed < 1 and 0 <= s.uncertain < 1):
         raise SettingsError(f"missed={s.missed} and uncertain={s.uncertain} are shares between 0 and 1.")
     rng = stream(s.seed, "synthetic")
     patient, age, female, frontal = _patients(s.n, rng)
-    prevalence = np.array(list(CONDITIONS.values()))
+    every = np.array(list(CONDITIONS.values()))
+    prevalence = every[: s.conditions] * (every.sum() / every[: s.conditions].sum())
     disease = rng.random((s.n, len(prevalence))) < prevalence
     clarity = np.where(frontal, 1.0, s.lateral_clarity) * (1 - s.age_fade * (age - 18) / 77)
     flaw = rng.random(s.n)
@@ -137,9 +147,9 @@ def make_synthetic(settings: SyntheticSettings | None = None) -> Cohort:
     features = _embed(s, rng, disease, clarity, frontal, age, flaw)
     return Cohort(
         labels=_label(s, rng, disease),
-        classes=(*CONDITIONS, "No Finding"),
+        classes=s.classes,
         features=features,
-        normal=len(CONDITIONS),
+        normal=s.conditions,
         clinical={
             "age": age.astype(np.float32),
             "female": female.astype(np.float32),
