@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-FOLDS = 3
+FOLDS = 2
 """Groups of conditions that are left out in turn, at most."""
 
 SELECTORS_TRIED: dict[str, dict[str, Any]] = {
+    "bilstm": {"selector": "bilstm", "hidden": 64},
     "mlp": {"selector": "mlp", "hidden": 128},
     "anchored": {"selector": "anchored", "hidden": 64, "anchor": 3.0},
     "anchored, cosine": {"selector": "anchored", "hidden": 64, "anchor": 3.0, "anchor_distance": "cosine"},
