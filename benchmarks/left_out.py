@@ -34,6 +34,10 @@ SELECTORS: dict[str, dict[str, Any]] = {
     "anchored, 1": {"selector": "anchored", "anchor": 1.0},
     "anchored, 3": {"selector": "anchored", "anchor": 3.0},
     "anchored, 3, half": {"selector": "anchored", "anchor": 3.0, "clusters_share": 0.5},
+    "cosine, 1": {"selector": "anchored", "anchor": 1.0, "anchor_distance": "cosine"},
+    "cosine, 3": {"selector": "anchored", "anchor": 3.0, "anchor_distance": "cosine"},
+    "cosine, 10": {"selector": "anchored", "anchor": 10.0, "anchor_distance": "cosine"},
+    "cosine, 3, half": {"selector": "anchored", "anchor": 3.0, "anchor_distance": "cosine", "clusters_share": 0.5},
 }
 """Settings by the name in the table."""
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
-from activelabel.agents import AGENTS, DDQN
+from activelabel.agents import AGENTS, DDQN, PRETRAINED
 
 Make = Callable[..., Any]
-CLASSES = {name: cls for name, cls in AGENTS.items() if issubclass(cls, DDQN)}
+CLASSES = {name: cls for name, cls in AGENTS.items() if issubclass(cls, DDQN) and name != PRETRAINED}
 SMALL: dict[str, Any] = {"seed": 1, "device": "cpu", "warm_start_episodes": 4, "gradient_steps": 3, "batch_size": 8}
 SMALL |= {"buffer_size": 100, "policy_kwargs": {"hidden": [6, 5]}, "learning_rate": 0.01}
 every_agent = pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)

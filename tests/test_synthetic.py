@@ -156,6 +156,10 @@ def test_every_number_has_a_shape_of_its_own() -> None:
         "dispersion": (0.1, 0.6),
         "nuisance": (0.3, 0.9),
         "noise": (0.2, 0.6),
+        "lateral_clarity": (0.25, 1),
+        "flaw_fade": (0, 0.7),
+        "missed": (0, 0.03),
+        "uncertain": (0, 0.05),
     }
     for name, (low, high) in ends.items():
         values = np.array([getattr(s, name) for s in shapes])

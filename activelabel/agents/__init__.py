@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.resources
+from pathlib import Path
 from typing import Any
 
 from activelabel import plugins
@@ -19,8 +21,33 @@ from activelabel.agents.saved import SavedAgent
 from activelabel.agents.set_encoder import SetDQNPolicy, SetExtractor, SetPolicy
 from activelabel.errors import SettingsError
 
-AGENTS: dict[str, type[Reinforce] | type[DDQN]] = {"reinforce": Reinforce, "ddqn": DDQN, "lal-rl": LalRl}
+PRETRAINED = "pretrained"
+"""The name of the DDQN that comes with the package and is not trained further; see :func:`load_pretrained`."""
+
+AGENTS: dict[str, type[Reinforce] | type[DDQN]] = {
+    "reinforce": Reinforce,
+    "ddqn": DDQN,
+    "lal-rl": LalRl,
+    PRETRAINED: DDQN,
+}
 """Every agent by the name that the command line knows it by."""
+
+
+def load_pretrained(device: str = "auto") -> DDQN:
+    """Return the DDQN that comes with the package, to label data that it never saw.
+
+    It plays ``ActiveLabel-v0`` with the features and the state of the preset ``generalise``; ``notes["command"]`` is
+    the command that trained it.
+
+    Parameters
+    ----------
+    device: where to.
+
+    Raises
+    ------
+    CheckpointError: if the file is missing from the installation, or damaged.
+    """
+    return DDQN.load(Path(str(importlib.resources.files("activelabel"))) / "pretrained" / "ddqn.zip", device=device)
 
 
 def find_agent(name: str) -> Any:
@@ -52,6 +79,7 @@ __all__ = [
     "AGENTS",
     "DDQN",
     "LAL_RL_ENV",
+    "PRETRAINED",
     "SELECTORS",
     "Agent",
     "AgentClass",
@@ -69,5 +97,6 @@ __all__ = [
     "StepSchedule",
     "extends_ours",
     "find_agent",
+    "load_pretrained",
     "select_images",
 ]

@@ -91,6 +91,10 @@ _SHAPE = {
     "dispersion": (0.1, 0.6),
     "nuisance": (0.3, 0.9),
     "noise": (0.2, 0.6),
+    "lateral_clarity": (0.25, 1.0),
+    "flaw_fade": (0.0, 0.7),
+    "missed": (0.0, 0.03),
+    "uncertain": (0.0, 0.05),
 }
 
 
@@ -98,8 +102,9 @@ def shaped(number: int) -> SyntheticSettings:
     """Return the settings of cohort ``synthetic-{number}``: 6000 images in a space whose shape the number decides.
 
     Drawn evenly are ``dim`` from 32 to 256, ``rank`` from 4 to 24, ``conditions`` from 1 to 8, ``strength_shared`` from
-    0.5 to 2, ``strength_own`` from 3 to 8, ``dispersion`` from 0.1 to 0.6, ``nuisance`` from 0.3 to 0.9 and ``noise``
-    from 0.2 to 0.6. All else is as in every synthetic cohort.
+    0.5 to 2, ``strength_own`` from 3 to 8, ``dispersion`` from 0.1 to 0.6, ``nuisance`` from 0.3 to 0.9, ``noise`` from
+    0.2 to 0.6, ``lateral_clarity`` from 0.25 to 1, ``flaw_fade`` from 0 to 0.7, ``missed`` from 0 to 0.03 and
+    ``uncertain`` from 0 to 0.05. All else is as in every synthetic cohort.
 
     Raises
     ------

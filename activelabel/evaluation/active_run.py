@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from activelabel.agents import DDQN, LAL_RL_ENV, LalRl, extends_ours, find_agent
+from activelabel.agents import DDQN, LAL_RL_ENV, PRETRAINED, LalRl, extends_ours, find_agent, load_pretrained
 from activelabel.baselines import make_pool_baseline
 from activelabel.data import Cohort
 from activelabel.data.catalog import CATALOG
@@ -114,12 +114,17 @@ class ActiveRun(Run):
     def best(self) -> str:
         """See :class:`~activelabel.evaluation.run.Run`."""
         notes = self.model().notes
+        if self.settings.agent == PRETRAINED:
+            return f"not trained here, but by: {notes['command']}"
         return f"best on validation: round {notes['best_round']}, area under {self.settings.metric} {notes['best']:.3f}"
 
     # -- training -----------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train the agent, or go on where the last checkpoint was written."""
+        """Train the agent, or go on where the last checkpoint was written; one that is pretrained is copied."""
+        if self.settings.agent == PRETRAINED:
+            load_pretrained("cpu").save(self.folder / "model.zip", exclude=DDQN.optional)
+            return
         self._train("model", self.settings, self.trained)
 
     def _train(self, name: str, s: ActiveRunSettings, engines: Sequence[ActiveLabelEngine]) -> None:

@@ -57,7 +57,7 @@ def check_pool_strategies(names: Sequence[str]) -> None:
 class ActiveRunSettings(OracleSettings):
     """Everything that determines a run of ``ActiveLabel-v0``."""
 
-    agents: ClassVar[tuple[str, ...]] = ("ddqn", "lal-rl")
+    agents: ClassVar[tuple[str, ...]] = ("ddqn", "lal-rl", "pretrained")
     of_agents: ClassVar[tuple[str, ...]] = (
         *_OF_AGENTS,
         *("learning_rate", "lr_factor", "lr_start", "hidden", "scale_candidates"),
@@ -66,8 +66,8 @@ class ActiveRunSettings(OracleSettings):
     env: str = "ActiveLabel-v0"
     """Environment id."""
     agent: str = "ddqn"
-    """Ddqn or lal-rl; ``hyperparams/<agent>.yml`` holds its presets. Or one of your own: package.module:Class, or the
-    name of an entry point."""
+    """Ddqn, lal-rl, or pretrained, a ddqn that is not trained here; ``hyperparams/<agent>.yml`` holds its presets. Or
+    one of your own: package.module:Class, or the name of an entry point."""
     against: tuple[str, ...] = (
         "random",
         "margin",
