@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_study_trains_on_other_data(tmp_path: Path, cohort: Cohort, blobs: Coh
     assert (settings.data, settings.pool, settings.episodes) == ("digits", 50, 8)
 
     done = run_study(read, tmp_path / "out", jobs=1, progress=False)
-    values = {block.keys["strategy"]: np.array(block.columns["value"]) for block in done.blocks}
+    values = {block.keys["strategy"]: block.value for block in done.blocks}
     found = [path.parent for path in (tmp_path / "out").glob("runs/*/config.yaml")]
     trained = next(folder for folder in found if "data: digits" in (folder / "config.yaml").read_text())
     assert len(found) == 2
