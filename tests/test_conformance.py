@@ -41,10 +41,14 @@ OURS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 """For each agent an environment, what it is made with, and settings of the environment."""
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", OURS)
 def test_our_agents_pass(name: str) -> None:
     env, options, settings = OURS[name]
     check_agent(name, env, options, **settings)
+
+
+def test_none_of_our_agents_is_left_out() -> None:
+    assert {AGENTS[name] for name in OURS} == set(AGENTS.values())
 
 
 @pytest.mark.parametrize("maker", [*BASELINES.values(), *POOL_BASELINES.values()], ids=lambda cls: cls.__name__)

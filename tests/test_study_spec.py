@@ -162,7 +162,7 @@ def test_unknown_pool_strategies_are_refused(tmp_path: Path, cohort: Cohort, blo
 def test_no_such_study(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"unknown study 'quik'. Did you mean 'quick'"):
         read_study("quik")
-    with pytest.raises(SettingsError, match=r"none.yaml: no such file. Studies that come with the package: medselect"):
+    with pytest.raises(SettingsError, match=r"none.yaml: no such file. Studies that come with the package: generalise, medselect"):
         read_study(str(tmp_path / "none.yaml"))
     (tmp_path / "bad.yaml").write_text("grids: [")
     with pytest.raises(SettingsError, match=r"bad.yaml: not readable as YAML"):
@@ -172,7 +172,7 @@ def test_no_such_study(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_shipped_studies_are_there(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTIVELABEL_DATA", str(data_dir))
-    assert set(shipped()) == {"quick", "medselect", "slade2022", "noise", "selectors"}
+    assert set(shipped()) == {"generalise", "quick", "medselect", "slade2022", "noise", "selectors"}
     for name in shipped():
         study = read_study(name)
         assert study.about

@@ -49,10 +49,8 @@ def test_a_study_trains_on_other_data(tmp_path: Path, cohort: Cohort, blobs: Coh
     run = ActiveRun(tmp_path / "judge", grid.data[0].settings, False, blobs)  # type: ignore[arg-type]
     curves = play_episodes(run.test.sibling(budget=7, batch=3), DDQN.load(trained / "model.zip", device="cpu"), 5)
     np.testing.assert_array_equal(values["elsewhere"], curves.final)
-    names = {
-        facts["name"] for facts in __import__("json").loads((tmp_path / "out" / "provenance.json").read_text())["data"]
-    }
-    assert names == {"four blobs", "other"}
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert {facts["name"] for facts in provenance["data"]} == {"four blobs", "other"}
 
 
 @pytest.mark.parametrize(
