@@ -153,7 +153,7 @@ class MixedVectorEnv(BatchedVectorEnv):
         return part._scene(i - at.start)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the parts, and free the figure of :meth:`render`."""
+        """Close the parts, and free the figure of what was drawn."""
         super().close_extras(**kwargs)
         for part in getattr(self, "parts", ()):
             part.close()
