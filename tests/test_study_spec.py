@@ -162,7 +162,7 @@ def test_unknown_pool_strategies_are_refused(tmp_path: Path, cohort: Cohort, blo
 def test_no_such_study(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"unknown study 'quik'. Did you mean 'quick'"):
         read_study("quik")
-    with pytest.raises(SettingsError, match=r"none.yaml: no such file. Studies that come with the package: generalise, medselect"):
+    with pytest.raises(SettingsError, match=r"none.yaml: no such file. Studies that come with the package: generalise"):
         read_study(str(tmp_path / "none.yaml"))
     (tmp_path / "bad.yaml").write_text("grids: [")
     with pytest.raises(SettingsError, match=r"bad.yaml: not readable as YAML"):
