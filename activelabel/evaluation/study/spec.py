@@ -44,6 +44,7 @@ from activelabel.agents import AGENTS
 from activelabel.errors import ActiveLabelError
 from activelabel.settings import ActiveRunSettings, RunSettings, SelectiveRunSettings, preset
 from activelabel.settings.oracle import ORACLE
+from activelabel.settings.selective import GENERALISE
 
 SELECTIVE, ACTIVE = SelectiveRunSettings.env, ActiveRunSettings.env
 
@@ -150,6 +151,8 @@ class Grid:
         if entry.preset is not None:
             taken = {name: start[name] for name in (*FIXED[self.env], *TAKEN[self.env])}
             start = asdict(preset(entry.preset, entry.agent, self.env, base.data)) | taken
+        if entry.settings.get("generalise"):
+            start |= GENERALISE
         changes = {**entry.settings, "seed": seed, "against": []}
         if self.train_each:
             sizes = {"k": budget.k, "budget": budget.labels, "batch": budget.batch}
