@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+
+from activelabel import train
+from activelabel.agents import DDQN
 
 SPLIT = "--fractions 0.4 0.3 0.3 --test-shares 0.4 0.1 0.2 0.3"
 SIZES = f"--budget 7 --batch 3 --pool 60 --state-images 5 --learner-epochs 20 --episodes 18 --envs 4 {SPLIT}"
@@ -18,6 +22,21 @@ TINY = [*SIZES.split(), *AGENT.split(), *EVALUATION.split()]
 def arguments(data: str, runs: Path, *more: str) -> list[str]:
     """Return what the training command is given."""
     return ["--env", "ActiveLabel-v0", "--data", data, "--runs", str(runs), *TINY, *more]
+
+
+def killed_in_round(n: int, given: list[str], runs: Path) -> Path:
+    """Train, but be interrupted in the gradient steps of round ``n``; returns the run's directory."""
+    gradient_steps = DDQN.train
+
+    def killed(self: DDQN, *args: Any) -> None:
+        if len(self.returns) == n:
+            raise KeyboardInterrupt
+        gradient_steps(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DDQN, "train", killed)
+        assert train.main(given) == 130
+    return one_run(runs)
 
 
 def one_run(folder: Path) -> Path:

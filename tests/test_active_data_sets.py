@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from run_files import arguments, one_run, rows, same_tensors
+from run_files import arguments, killed_in_round, one_run, rows, same_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activelabel import train
-from activelabel.agents import DDQN
 from activelabel.agents.checkpoint import read_model
 from activelabel.baselines import make_pool_baseline
 from activelabel.data import Cohort
@@ -78,17 +76,8 @@ def test_a_run_on_two_data_sets(data: str, three: str, tmp_path: Path, monkeypat
             assert events.Scalars(f"eval/{tag}{name}")[at].value == pytest.approx(value)
     assert set(rows(whole)) == {"random", "margin", "ddqn"}
 
-    gradient_steps = DDQN.train
-
-    def killed(self: DDQN, *args: Any) -> None:
-        if len(self.returns) == 3:  # one round after the checkpoint
-            raise KeyboardInterrupt
-        gradient_steps(self, *args)
-
-    monkeypatch.setattr(DDQN, "train", killed)
-    assert train.main(arguments(data, tmp_path / "killed", *more)) == 130
-    stopped = one_run(tmp_path / "killed")
-    monkeypatch.setattr(DDQN, "train", gradient_steps)
+    # One round after the checkpoint.
+    stopped = killed_in_round(3, arguments(data, tmp_path / "killed", *more), tmp_path / "killed")
     assert train.main(["--resume", str(stopped), "--no-progress"]) == 0
     assert (stopped / "table.txt").read_text() == (whole / "table.txt").read_text()
     for name in ("model.zip", "checkpoint.zip"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from run_files import EVALUATION, SIZES, arguments, one_run, rows, same_tensors
+from run_files import EVALUATION, SIZES, arguments, killed_in_round, one_run, rows, same_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from activelabel import evaluate, train
@@ -101,21 +101,9 @@ def test_another_seed_is_another_run(trained: Path, data: str, tmp_path: Path) -
     assert not same_tensors(other["policy"], read_model(trained / "checkpoint.zip")[1]["policy"])
 
 
-def test_a_run_that_was_killed_ends_like_one_that_was_not(
-    trained: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gradient_steps = DDQN.train
-
-    def killed(self: DDQN, *args: Any) -> None:
-        if len(self.returns) == 4:  # one round after the checkpoint
-            raise KeyboardInterrupt
-        gradient_steps(self, *args)
-
-    monkeypatch.setattr(DDQN, "train", killed)
-    assert train.main(arguments(data, tmp_path)) == 130
-    run = one_run(tmp_path)
+def test_a_run_that_was_killed_ends_like_one_that_was_not(trained: Path, data: str, tmp_path: Path) -> None:
+    run = killed_in_round(4, arguments(data, tmp_path), tmp_path)  # one round after the checkpoint
     assert not (run / "summary.json").exists()
-    monkeypatch.setattr(DDQN, "train", gradient_steps)
     assert train.main(["--resume", str(run), "--no-progress"]) == 0
     assert (run / "table.txt").read_text() == (trained / "table.txt").read_text()
     for name in ("model.zip", "checkpoint.zip"):
