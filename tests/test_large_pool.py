@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from activelabel.agents import SELECTORS, Reinforce, select_images
+from activelabel.agents.gated import GatedSelector
 from activelabel.agents.mlp import DeepSetsSelector, MLPSelector, PooledSelector
 from activelabel.data import Cohort, derived
 from activelabel.errors import DataError, SettingsError
@@ -104,7 +105,21 @@ def slow_deep_sets(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return np.maximum(second, 0) @ weights["logit.weight"][0] + weights["logit.bias"]
 
 
-@pytest.mark.parametrize(("selector", "reference"), [(MLPSelector, slow_mlp), (DeepSetsSelector, slow_deep_sets)])
+def slow_gated(weights: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    mean, deviation = x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-4)
+    first = x @ weights["of_image.weight"].T + weights["of_image.bias"]
+    first += (x - mean) / deviation @ weights["of_place.weight"].T
+    first += weights["of_pool.weight"] @ np.concatenate([mean, deviation])
+    gate, value = np.split(first, 2, axis=1)
+    units = 1 / (1 + np.exp(-gate)) * np.tanh(value)
+    second = np.tanh(units @ weights["second.weight"].T + weights["second.bias"])
+    return second @ weights["logit.weight"][0] + weights["logit.bias"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "reference"),
+    [(MLPSelector, slow_mlp), (DeepSetsSelector, slow_deep_sets), (GatedSelector, slow_gated)],
+)
 def test_the_network_in_blocks_is_the_network(selector: type[PooledSelector], reference: Make) -> None:
     """Against plain NumPy in float64, far from the origin, where a running float32 sum would have lost digits."""
     network = selector(4, 6)

@@ -10,6 +10,7 @@ from activelabel import plugins
 from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
+from activelabel.agents.gated import GatedPolicy
 from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
 from activelabel.agents.large_pool import select_images
 from activelabel.agents.mlp import DeepSetsPolicy, MLPPolicy
@@ -86,6 +87,7 @@ __all__ = [
     "AnchoredPolicy",
     "BiLSTMPolicy",
     "DeepSetsPolicy",
+    "GatedPolicy",
     "LalRl",
     "LalRlPolicy",
     "MLPPolicy",

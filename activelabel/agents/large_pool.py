@@ -1,9 +1,9 @@
 """Selecting from many images at once: the features of a whole archive, a file of them that is larger than memory.
 
 The BiLSTM reads a pool as one sequence and keeps its states, the anchored selector compares all pairs of images. The
-deep-sets and MLP selectors need of the pool a mean and a maximum alone, so they read the features twice, 8192 rows at a
-time: once for these two, once to score the images. Time grows with the number of images; memory does not, but for a
-score an image.
+gated, deep-sets and MLP selectors need of the pool two numbers for each of an image's alone, so they read the features
+twice, 8192 rows at a time: once for these, once to score the images. Time grows with the number of images; memory does
+not, but for a score an image.
 
 ::
 

@@ -32,22 +32,40 @@ from activelabel.data.derived import ROWS
 
 
 class PooledSelector(Selector):
-    """A selector that knows of the pool no more than a mean and a maximum; large pools are read in blocks."""
+    """A selector that knows of the pool no more than two numbers for each of an image's; large pools are read in blocks.
+
+    They are the mean and the maximum over the pool; a subclass that takes others overrides :meth:`context` and
+    :meth:`context_of_blocks`.
+    """
 
     @abstractmethod
     def read(self, images: Tensor) -> Tensor:
-        """Return what mean and maximum are taken of, ``(B, n, f)``, from images ``(B, n, input_dim)``."""
+        """Return what the pool is summed up by, ``(B, n, f)``, from images ``(B, n, input_dim)``."""
 
     @abstractmethod
     def score(self, seen: Tensor, context: Tensor) -> Tensor:
-        """Return logits ``(B, n)`` from what was read and the pool's mean and maximum of it, ``(B, 2 f)``."""
+        """Return logits ``(B, n)`` from what was read and the pool's :meth:`context`."""
+
+    def context(self, seen: Tensor) -> Tensor:
+        """Return ``(B, 2 f)``, what is known of the pool, from what was read of all of its images, ``(B, N, f)``."""
+        return torch.cat([seen.mean(dim=1), seen.amax(dim=1)], dim=-1)
+
+    def context_of_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> tuple[Tensor, int]:
+        """Return :meth:`context` of a pool that is read in ``blocks`` (see :meth:`score_blocks`), and its N."""
+        n, total, largest = 0, torch.zeros(()), torch.tensor(-torch.inf)
+        for images in blocks():
+            seen = self.read(images)
+            n += seen.shape[1]
+            total = seen.sum(dim=1).double() + total.to(seen.device)
+            largest = seen.amax(dim=1).maximum(largest.to(seen.device))
+        return torch.cat([(total / n).float(), largest], dim=-1), n
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, N)`` of float32 ``(B, N, input_dim)``."""
         if images.shape[1] > ROWS and not torch.is_grad_enabled():  # nothing has to be kept for a gradient
             return self.score_blocks(lambda: torch.split(images, ROWS, dim=1))
         seen = self.read(images)
-        return self.score(seen, torch.cat([seen.mean(dim=1), seen.amax(dim=1)], dim=-1))
+        return self.score(seen, self.context(seen))
 
     def score_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
         """Return logits ``(B, N)`` of a pool that is too large to be one tensor; its blocks are read twice.
@@ -59,13 +77,7 @@ class PooledSelector(Selector):
         blocks: returns the pool from its beginning each time: float32 ``(B, n, input_dim)``, the n of which add up to
             N.
         """
-        n, total, largest = 0, torch.zeros(()), torch.tensor(-torch.inf)
-        for images in blocks():
-            seen = self.read(images)
-            n += seen.shape[1]
-            total = seen.sum(dim=1).double() + total.to(seen.device)
-            largest = seen.amax(dim=1).maximum(largest.to(seen.device))
-        context = torch.cat([(total / n).float(), largest], dim=-1)
+        context, n = self.context_of_blocks(blocks)
         # Into one tensor: many small ones that are kept would lie between the freed large ones and hold their memory.
         logits, end = context.new_empty(len(context), n), 0
         for images in blocks():

@@ -20,6 +20,7 @@ from stable_baselines3.common.utils import safe_mean
 from activelabel.agents import saving
 from activelabel.agents.anchored import AnchoredPolicy
 from activelabel.agents.arguments import check_arguments, check_precision
+from activelabel.agents.gated import GatedPolicy
 from activelabel.agents.mlp import DeepSetsPolicy, MLPPolicy
 from activelabel.agents.policies import BiLSTMPolicy, SelectorPolicy
 from activelabel.agents.saved import SavedAgent
@@ -33,6 +34,7 @@ from activelabel.seeding import torch_stream
 
 SELECTORS: dict[str, type[SelectorPolicy]] = {
     "bilstm": BiLSTMPolicy,
+    "gated": GatedPolicy,
     "deep-sets": DeepSetsPolicy,
     "mlp": MLPPolicy,
     "anchored": AnchoredPolicy,
@@ -53,8 +55,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
 
     Parameters
     ----------
-    policy: ``"BiLSTMPolicy"`` (the paper's), ``"DeepSetsPolicy"`` (in no order, for large pools), ``"MLPPolicy"``,
-        ``"AnchoredPolicy"`` (one image of each cluster), or a subclass of
+    policy: ``"BiLSTMPolicy"`` (the paper's), ``"GatedPolicy"``, ``"DeepSetsPolicy"`` and ``"MLPPolicy"`` (in no order,
+        for large pools), ``"AnchoredPolicy"`` (one image of each cluster), or a subclass of
         :class:`~activelabel.agents.policies.SelectorPolicy`.
     env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
         vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
@@ -65,7 +67,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     replacement: draw with replacement, as the released code does; by default without (§3.1).
     max_grad_norm: gradients are clipped to this norm; None leaves them.
     policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`,
-        :class:`~activelabel.agents.mlp.DeepSetsPolicy`, :class:`~activelabel.agents.mlp.MLPPolicy` and
+        :class:`~activelabel.agents.gated.GatedPolicy`, :class:`~activelabel.agents.mlp.DeepSetsPolicy`,
+        :class:`~activelabel.agents.mlp.MLPPolicy` and
         :class:`~activelabel.agents.anchored.AnchoredPolicy`.
     stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
     seed: of weights, selections and env. No global generator is touched. None draws one.
