@@ -1,12 +1,12 @@
-"""A selector for large pools: the MLP against the BiLSTM at pool 1000, and selecting from up to a million images.
+"""A selector for large pools: the gated one against the BiLSTM at pool 1000, and choosing from up to a million images.
 
 ::
 
     OMP_NUM_THREADS=2 python -m benchmarks.large_pool
 
-First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the MLP (or with
-``--selector deep-sets`` that), trained at pool 1000 by these few updates alone, since time does not depend on the
-weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds stand those of
+First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the gated
+one (or with ``--selector`` mlp or deep-sets), trained at pool 1000 by these few updates alone, since time does not
+depend on the weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds stand those of
 what cannot be left out: one pass over the file (the sum of its numbers) and the product of the images with the weights
 of the first layer.
 
@@ -56,9 +56,9 @@ class Settings:
     """Images to choose."""
     n_samples: int = 8
     """Selections for each task."""
-    selector: str = "mlp"
-    """What is compared with the BiLSTM: mlp or deep-sets."""
-    hidden: int = 128
+    selector: str = "gated"
+    """What is compared with the BiLSTM: gated, mlp or deep-sets."""
+    hidden: int = 64
     """Units of its layers; the BiLSTM has the paper's 256."""
     images: tuple[int, ...] = (100_000, 1_000_000)
     """Images to select from."""

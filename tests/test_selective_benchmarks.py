@@ -45,7 +45,7 @@ def test_the_ratio_of_the_estimators_is_that_of_median_seconds() -> None:
         estimators.THEIRS: np.array([[30, 6.0], [10, 2.0], [50, 9.0]]),
         estimators.OURS: np.array([[1, 0.5], [np.inf, np.inf], [2, 3.0]]),
     }
-    assert estimators.ratio(found) == pytest.approx(0.5)
+    assert estimators.ratio(found, estimators.OURS) == pytest.approx(0.5)
 
 
 @pytest.mark.usefixtures("small")

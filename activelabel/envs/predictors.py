@@ -23,36 +23,38 @@ other in a selection, 0 where it was not chosen; ``query`` float64 ``(B, Q, d)``
 where the query image looks more positive.
 """
 
+_SHORTEST = 1e-12
+"""Images are scaled to unit length by their length, but by no less than this."""
+
 _CHUNK_BYTES = 16 * 2**20
 """Of images in float64 that are judged at once: what stays in the processor's cache, half as long as with 64 MiB."""
 
 
 def prototype(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:
     """Cosine to the mean positive image minus cosine to the mean negative image (MedSelect §3.2, as printed)."""
-    means = normalize(_class_means(support, positive, negative), dim=-1)
-    return _difference(means, normalize(query, dim=-1))
+    # A sum has the direction of its mean.
+    return _difference(normalize(_class_sums(support, positive, negative), dim=-1), query)
 
 
 def mean_cosine(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:
     """Mean cosine to the positive images minus mean cosine to the negative ones (MedSelect's released code)."""
-    means = _class_means(normalize(support, dim=-1), positive, negative)
-    return _difference(means, normalize(query, dim=-1))
+    sums = _class_sums(normalize(support, dim=-1), positive, negative)
+    counts = torch.stack([positive.sum(dim=-1), negative.sum(dim=-1)], dim=2).clamp(min=1)
+    return _difference(sums / counts[..., None], query)
 
 
-def _class_means(support: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """Return ``(B, M, 2, d)``; the mean of a class that has no image is 0, so that its term is 0."""
-    batch, selections, images = positive.shape
-    weights = torch.stack([positive, negative], dim=2)
-    weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
-    means = weights.reshape(batch, selections * 2, images) @ support
-    return means.reshape(batch, selections, 2, -1)
+def _class_sums(support: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Return ``(B, M, 2, d)``; the sum of a class that has no image is 0, so that its term is 0."""
+    sums = torch.stack([positive, negative], dim=2).flatten(1, 2) @ support
+    return sums.unflatten(1, (-1, 2))
 
 
 def _difference(means: Tensor, query: Tensor) -> Tensor:
-    batch, selections, _, dim = means.shape
-    cosines = means.reshape(batch, selections * 2, dim) @ query.transpose(1, 2)
-    cosines = cosines.reshape(batch, selections, 2, -1)
-    return cosines[:, :, 0] - cosines[:, :, 1]
+    """Return the query images' projections on the positive mean less those on the negative one, ``(B, M, Q)``."""
+    positive, negative = means.unbind(dim=2)
+    # The length of a query image divides one number here, not its d before; one of length 0 is at right angles to all.
+    length = torch.linalg.vector_norm(query, dim=-1).clamp_min(_SHORTEST)
+    return (positive - negative) @ query.transpose(1, 2) / length[:, None, :]
 
 
 PREDICTORS: dict[str, Predictor] = {"prototype": prototype, "mean-cosine": mean_cosine}
@@ -88,14 +90,14 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:
     labels = labels.expand(scores.shape)
     scores = scores.contiguous()
     ordered = scores.sort(dim=-1).values
-    # The mean rank of a tie group, counted from one, is the mean of its first and last position.
+    # The mean rank of a tie group, counted from one, is the mean of its first and last position; twice that is whole.
     first = torch.searchsorted(ordered, scores, side="left")
     last = torch.searchsorted(ordered, scores, side="right")
-    ranks = (first + last + 1).to(torch.float64) / 2
+    ranks = first.add_(last).add_(1)
     positives = labels.sum(dim=-1)
     negatives = labels.shape[-1] - positives
-    above = (ranks * labels).sum(dim=-1) - positives * (positives + 1) / 2
-    return above / (positives * negatives)
+    above = ranks.mul_(labels).sum(dim=-1) - positives * (positives + 1)
+    return above.double() / (2 * positives * negatives)
 
 
 def support_auroc(
@@ -125,11 +127,28 @@ def support_auroc(
     """
     per_task = 8 * features.shape[1] * (support.shape[1] + query.shape[1])
     chunk = max(1, _CHUNK_BYTES // per_task)
-    rewards = []
-    for start in range(0, len(support), chunk):
-        part = slice(start, start + chunk)
-        positive = counts[part] * labels[part, None, :]
-        negative = counts[part] * ~labels[part, None, :]
-        scores = predictor(features[support[part]].double(), positive, negative, features[query[part]].double())
-        rewards.append(auroc(scores.float(), query_labels[part, None, :]))
-    return torch.cat(rewards)
+    arrays = (support, labels[:, None, :], counts, query, query_labels[:, None, :])
+    if len(support) <= chunk:
+        return _support_auroc(predictor, features, *arrays)
+    parts = zip(*(array.split(chunk) for array in arrays), strict=True)
+    return torch.cat([_support_auroc(predictor, features, *part) for part in parts])
+
+
+def _support_auroc(
+    predictor: Predictor,
+    features: Tensor,
+    support: Tensor,
+    labels: Tensor,
+    counts: Tensor,
+    query: Tensor,
+    query_labels: Tensor,
+) -> Tensor:
+    """Return :func:`support_auroc` of all tasks at once; both labels are ``(B, 1, n)``."""
+    positive = counts * labels
+    scores = predictor(_rows(features, support), positive, counts - positive, _rows(features, query))
+    return auroc(scores.float(), query_labels)
+
+
+def _rows(features: Tensor, rows: Tensor) -> Tensor:
+    """Return the features ``(B, n, d)`` of rows ``(B, n)`` in float64."""
+    return features.index_select(0, rows.flatten()).double().unflatten(0, rows.shape)

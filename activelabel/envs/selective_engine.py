@@ -16,7 +16,7 @@ from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load,
 from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.data.derived import largest
 from activelabel.devices import resolve_device
-from activelabel.envs.asking import NO_ANSWER, Oracle, Questions, answered, check_together, draws_of, paid
+from activelabel.envs.asking import NO_ANSWER, Oracle, Perfect, Questions, answered, check_together, draws_of, paid
 from activelabel.envs.oracles import make_oracle
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
 from activelabel.envs.shared import make_settings
@@ -24,6 +24,9 @@ from activelabel.errors import SettingsError, unknown
 from activelabel.seeding import stream
 
 DUPLICATES = ("once", "repeat")
+
+_FEW = 32
+"""Up to so many indices of a selection are compared in pairs."""
 
 
 @dataclass(frozen=True)
@@ -262,11 +265,10 @@ class SelectiveLabelEngine:
         heard, positive = answers != NO_ANSWER, answers == 1
         labelled = fresh & heard
         counts = labelled if self.settings.duplicates == "once" else heard
-        called = torch.zeros_like(pool).scatter_add(1, chosen.flatten(1), positive.long().flatten(1)) > 0
         reward = support_auroc(
             self.predictor,
             self.features,
-            *_support(pool, called, chosen, counts.double()),
+            *_support(pool, positive, chosen, counts.double()),
             torch.from_numpy(tasks.query).to(self.device),
             torch.from_numpy(tasks.query_labels).to(self.device),
         )
@@ -281,13 +283,15 @@ class SelectiveLabelEngine:
         """Return what the oracle says of selections ``(B, M, K)``, int64; one index after the other while K pays."""
         s, (batch, m, k) = self.settings, chosen.shape
         slots = chosen.flatten(1)
+        truth = torch.from_numpy(tasks.pool_labels).to(self.device).gather(1, slots).long()
+        if type(self.oracle) is Perfect:  # its answers are known, and a third of a single env's step were the questions
+            return truth.reshape(chosen.shape)
         draws = draws_of(self.oracle, s.pool, s.task_seed, s.split, tasks.index).to(self.device)
         draws = draws.gather(1, slots[:, :, None].expand(-1, -1, self.oracle.draws))
         each = draws.reshape(batch * m, k, self.oracle.draws)
         budget = torch.full((batch * m,), k, device=self.device)
         asked = paid(self.oracle, each, fresh.flatten(0, 1), budget)[0].reshape(batch, -1)
         rows = np.take_along_axis(tasks.pool, slots.cpu().numpy(), axis=1)
-        truth = torch.from_numpy(tasks.pool_labels).to(self.device).gather(1, slots).long()
         answers = torch.empty_like(slots)
         for condition in np.unique(tasks.condition):  # the classes of a question have names
             of = np.flatnonzero(tasks.condition == condition)
@@ -356,26 +360,31 @@ def check_selections(selections: IntArray, batch: int, pool: int) -> IntArray:
     return np.ascontiguousarray(selections, dtype=np.int64)
 
 
-def _at(values: Tensor, chosen: Tensor) -> Tensor:
-    """Return ``values`` ``(B, N)`` at the indices ``(B, M, K)``."""
-    return values.gather(1, chosen.flatten(1)).reshape(chosen.shape)
-
-
-def _support(pool: Tensor, labels: Tensor, chosen: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _support(pool: Tensor, positive: Tensor, chosen: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows ``(B, S)`` that the selections are made of, their labels, and counts ``(B, M, S)``.
 
     The selections side by side while they are fewer images than the pool, else the pool.
+
+    Parameters
+    ----------
+    pool: int64 ``(B, N)``, rows of the cohort.
+    positive: bool ``(B, M, K)``, which indices were called positive: the same image always or never.
+    chosen: int64 ``(B, M, K)``, indices into the pools.
+    counts: float64 ``(B, M, K)``.
     """
     batch, samples, k = chosen.shape
     if samples * k < pool.shape[1]:
         own = torch.eye(samples, dtype=counts.dtype, device=counts.device)[None, :, :, None] * counts[:, :, None, :]
-        return _at(pool, chosen).flatten(1), _at(labels, chosen).flatten(1), own.flatten(2)
+        return pool.gather(1, chosen.flatten(1)), positive.flatten(1), own.flatten(2)
+    labels = torch.zeros_like(pool).scatter_add(1, chosen.flatten(1), positive.long().flatten(1)) > 0
     spread = counts.new_zeros(batch, samples, pool.shape[1]).scatter_add(-1, chosen, counts)
     return pool, labels, spread
 
 
 def first_occurrences(selections: Tensor) -> Tensor:
     """Return bool ``(..., K)``: True where an index has not stood before in its selection."""
+    if selections.shape[-1] <= _FEW:  # one comparison of all pairs takes less time than a sort
+        return ~(selections[..., :, None] == selections[..., None, :]).tril(-1).any(dim=-1)
     ordered, order = selections.sort(dim=-1, stable=True)
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
