@@ -6,8 +6,8 @@
     python -m benchmarks.estimators --preset kather --data kather2016_texture_features.npz --learning-rate 5e-3
 
 The paper's and the leave-one-out estimator start from the same weights and see the same tasks at the same learning
-rate. Third is the leave-one-out estimator with the gated selector, at a learning rate of its own. "Passes" means: the first
-meta-validation whose mean AUROC is above that of K-Medoids on the same tasks. Seconds are of training from a cold
+rate. Third is the leave-one-out estimator with the gated selector, at a learning rate of its own. "Passes" means: the
+first meta-validation whose mean AUROC is above that of K-Medoids on the same tasks. Seconds are of training from a cold
 start, without the validations; who never passes has taken forever.
 """
 

@@ -6,9 +6,9 @@
 
 First a forward pass and a whole REINFORCE update of both selectors at 64 x 1000 x 512, in turns. Then the gated
 one (or with ``--selector`` mlp or deep-sets), trained at pool 1000 by these few updates alone, since time does not
-depend on the weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds stand those of
-what cannot be left out: one pass over the file (the sum of its numbers) and the product of the images with the weights
-of the first layer.
+depend on the weights, selects from feature files that are memory-mapped, in a fresh process each. Beside its seconds
+stand those of what cannot be left out: one pass over the file (the sum of its numbers) and the product of the images
+with the weights of the first layer.
 
 Memory is of the fresh process (``/proc``, Linux). VmHWM is the peak of all its pages, those of the mapped file among
 them, which the system takes back when it needs them; RssAnon, looked at every 5 ms, is what is its own. The file was

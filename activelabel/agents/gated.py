@@ -7,7 +7,7 @@ mean m and deviation s, number by number, the logit of image i of a pool of N is
     z_i = (x_i - m) / s
     h_i = sigmoid(A x_i + B z_i + C [m, s]) * tanh(A' x_i + B' z_i + C' [m, s])        logit_i = w tanh(D h_i)
 
-The K largest of N logits are extremes, where an unbounded unit says most about the outliers of a pool; here each unit is
+The K largest of N logits are extremes, and an unbounded unit says most about the outliers of a pool; here each unit is
 bounded, as in the LSTM of MedSelect (§3.1), whose gates these are (Hochreiter and Schmidhuber 1997) without its memory.
 A maximum over the pool would be such an outlier as well; a deviation is not.
 

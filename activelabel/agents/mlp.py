@@ -32,7 +32,7 @@ from activelabel.data.derived import ROWS
 
 
 class PooledSelector(Selector):
-    """A selector that knows of the pool no more than two numbers for each of an image's; large pools are read in blocks.
+    """A selector that knows of the pool two numbers for each of an image's, no more; large pools are read in blocks.
 
     They are the mean and the maximum over the pool; a subclass that takes others overrides :meth:`context` and
     :meth:`context_of_blocks`.

@@ -107,8 +107,9 @@ class SelectiveRunSettings(OracleSettings):
     lr_start: float = 0.4
     """Share of the training after which it is."""
     selector: str = "bilstm"
-    """Bilstm (the paper), gated (per image, by its place in the pool), deep-sets (with mean and maximum of what it reads
-    in the pool), mlp (with those of the images' numbers), or anchored (an mlp, one image of each cluster of K-Medoids)."""
+    """Bilstm (the paper), gated (per image, by its place in the pool), deep-sets (with mean and maximum of what it
+    reads in the pool), mlp (with those of the images' numbers), or anchored (an mlp, one image of each cluster of
+    K-Medoids)."""
     hidden: int = 256
     """Units of the LSTM in each direction, or of each layer of the other selectors."""
     anchor: float = 3.0
