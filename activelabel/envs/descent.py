@@ -16,6 +16,10 @@ _BLOCK = 32_768
 
 _MANY_IMAGES = 1024
 
+_ALIGNED = 8
+"""Matrices have a multiple of so many rows and columns: how the linear algebra library rounds depends on whether a row,
+or the next matrix of a batch, begins at a multiple of so many numbers."""
+
 
 class LinearModel:
     """Linear classifiers.
@@ -34,10 +38,20 @@ class LinearModel:
         """See :class:`~activelabel.envs.learners.Model`."""
         batch, classes, dim = self.weight.shape
         if x.ndim == 3:
-            logits = self.weight @ x.transpose(1, 2)
+            logits = (aligned(self.weight, 2) @ aligned(x, 1, 2).transpose(1, 2))[:, :, : x.shape[1]]
         else:
             logits = shared_product(self.weight.reshape(batch * classes, dim), x).reshape(batch, classes, len(x))
         return softmax(logits + self.bias[:, :, None]).transpose(1, 2)
+
+
+def aligned(values: Tensor, *dims: int) -> Tensor:
+    """Return an array with zeros after it in some dimensions, so that they are whole multiples of 8; itself if so."""
+    shape = [-(-size // _ALIGNED) * _ALIGNED if i in dims else size for i, size in enumerate(values.shape)]
+    if shape == list(values.shape):
+        return values
+    padded = values.new_zeros(shape)
+    padded[tuple(slice(size) for size in values.shape)] = values
+    return padded
 
 
 def shared_product(rows: Tensor, x: Tensor) -> Tensor:
@@ -46,6 +60,7 @@ def shared_product(rows: Tensor, x: Tensor) -> Tensor:
     The linear algebra library takes other routes, which round otherwise, for products of other sizes; so it is always
     given 64 rows, or 16 where ``x`` is large: so large a pool is mostly played alone, with few rows.
     """
+    rows, x = aligned(rows, 1), aligned(x, 1)
     n, size = len(rows), _ROWS if len(x) < LARGE else _FEW_ROWS
     padded = rows.new_zeros(-(-n // size) * size, rows.shape[1])
     padded[:n] = rows
@@ -111,6 +126,8 @@ def descend(
     products would grow with the square of their number.
     """
     primal = previous is None and x.shape[1] > max(_MANY_IMAGES, x.shape[2])
+    places, dim = x.shape[1:]
+    x, y, weight = aligned(x, 1, 2), aligned(y, 1), aligned(weight, 1)  # images of weight 0 change nothing
     images = _Primal(x, weight) if primal else _Dual(x, weight)
     n = weight.sum(dim=1)[:, None, None]
     share = weight[:, None, :] / n
@@ -124,7 +141,7 @@ def descend(
     if previous is None:
         a, bias = x.new_zeros(len(x), n_classes, images.size), x.new_zeros(len(x), n_classes, 1)
     else:
-        a, bias = previous[:, :, : images.size], previous[:, :, -1:]
+        a, bias = aligned(previous[:, :, :places], 2), previous[:, :, -1:]
     ahead, ahead_bias = a, bias
     exponentials, pulled = Exponentials(target), target * pull
     error = exponentials.values
@@ -147,8 +164,8 @@ def descend(
         ahead_bias = (new_bias - bias).mul_(momentum).add_(new_bias)
         a, bias = new, new_bias
     a, bias = torch.where(done, final, a), torch.where(done, final_bias, bias)
-    warm = None if primal else torch.cat([a, bias], dim=2)
-    return LinearModel(images.weights(a), bias[:, :, 0], warm)
+    warm = None if primal else torch.cat([a[:, :, :places], bias], dim=2)
+    return LinearModel(images.weights(a)[:, :, :dim].contiguous(), bias[:, :, 0], warm)
 
 
 class _Dual:
@@ -184,11 +201,12 @@ class _Primal:
 
     def __init__(self, x: Tensor, weight: Tensor) -> None:
         self.x, self.size = x, x.shape[2]
-        squares = x.new_zeros(len(x), self.size + 1, self.size + 1)  # their norm is that of the inner products
+        squares = x.new_zeros(len(x), self.size + _ALIGNED, self.size + _ALIGNED)
         for rows, counts in zip(torch.split(x, _BLOCK, 1), torch.split(weight, _BLOCK, 1), strict=True):
-            known = torch.cat([rows, torch.ones_like(rows[:, :, :1])], dim=2) * counts[:, :, None]
+            known = aligned(torch.cat([rows, torch.ones_like(rows[:, :, :1])], dim=2) * counts[:, :, None], 2)
             squares.baddbmm_(known.transpose(1, 2), known)
         self.norm = squares.flatten(1).norm(dim=1)[:, None, None]
+        """That of the squares is that of the inner products, ``(B, 1, 1)``."""
 
     def logits(self, a: Tensor, out: Tensor) -> None:
         torch.bmm(a, self.x.transpose(1, 2), out=out)

@@ -45,8 +45,9 @@ def mean_cosine(support: Tensor, positive: Tensor, negative: Tensor, query: Tens
 
 def _class_sums(support: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """Return ``(B, M, 2, d)``; the sum of a class that has no image is 0, so that its term is 0."""
+    batch, selections, _ = positive.shape
     sums = torch.stack([positive, negative], dim=2).flatten(1, 2) @ support
-    return sums.unflatten(1, (-1, 2))
+    return sums.reshape(batch, selections, 2, -1)
 
 
 def _difference(means: Tensor, query: Tensor) -> Tensor:
@@ -54,7 +55,8 @@ def _difference(means: Tensor, query: Tensor) -> Tensor:
     positive, negative = means.unbind(dim=2)
     # The length of a query image divides one number here, not its d before; one of length 0 is at right angles to all.
     length = torch.linalg.vector_norm(query, dim=-1).clamp_min(_SHORTEST)
-    return (positive - negative) @ query.transpose(1, 2) / length[:, None, :]
+    cosines: Tensor = (positive - negative) @ query.transpose(1, 2) / length[:, None, :]
+    return cosines
 
 
 PREDICTORS: dict[str, Predictor] = {"prototype": prototype, "mean-cosine": mean_cosine}
@@ -130,7 +132,7 @@ def support_auroc(
     arrays = (support, labels[:, None, :], counts, query, query_labels[:, None, :])
     if len(support) <= chunk:
         return _support_auroc(predictor, features, *arrays)
-    parts = zip(*(array.split(chunk) for array in arrays), strict=True)
+    parts = zip(*(torch.split(array, chunk) for array in arrays), strict=True)
     return torch.cat([_support_auroc(predictor, features, *part) for part in parts])
 
 
@@ -151,4 +153,4 @@ def _support_auroc(
 
 def _rows(features: Tensor, rows: Tensor) -> Tensor:
     """Return the features ``(B, n, d)`` of rows ``(B, n)`` in float64."""
-    return features.index_select(0, rows.flatten()).double().unflatten(0, rows.shape)
+    return features.index_select(0, rows.flatten()).double().reshape(*rows.shape, -1)
