@@ -380,7 +380,7 @@ def flagged_cohort() -> Cohort:
 @pytest.mark.slow
 def test_it_learns_what_clustering_cannot_know(make_vec: Make, make_agent: Make) -> None:
     sizes = {"cohort": flagged_cohort(), "pool": 40, "query": 40, "standardize": False}
-    changes = {"batch_size": 16, "n_samples": 8, "learning_rate": 0.01, "policy_kwargs": {"hidden": 16}}
+    changes = {"batch_size": 64, "n_samples": 16, "learning_rate": 0.01, "policy_kwargs": {"hidden": 16}}
     model = make_agent(make_vec(16, **sizes), **changes)
     test = make_vec(300, **sizes, split="test")
     observation, _ = test.reset(options={"task": np.arange(300)})
@@ -390,8 +390,9 @@ def test_it_learns_what_clustering_cannot_know(make_vec: Make, make_agent: Make)
 
     clustering = rewards(KMedoids(4))
     np.testing.assert_allclose(rewards(model).mean(), clustering.mean(), atol=0.01)
-    model.learn(16 * 60)
-    # Measured: K-Medoids and the anchored selector before it is trained .621, trained .692.
+    model.learn(64 * 100)
+    # Measured with five training seeds: K-Medoids and the anchored selector before it is trained .621, a gain of .062
+    # to .071.
     gain = rewards(model) - clustering
     assert gain.mean() > 0.04
     assert gain.mean() > 3 * gain.std() / math.sqrt(300)
