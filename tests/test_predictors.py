@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from activelabel.envs import PREDICTORS, auroc, predictors
 from activelabel.envs.predictors import make_predictor, mean_cosine, prototype, support_auroc
+from activelabel.envs.selective_engine import first_occurrences
 from activelabel.errors import SettingsError
 
 # -- AUROC ------------------------------------------------------------------------------------------------------------
@@ -194,3 +195,12 @@ def test_a_predictor_of_the_user_is_used(make_env: Any) -> None:
 def test_an_unknown_predictor_is_named_with_the_closest_match() -> None:
     with pytest.raises(SettingsError, match=r"unknown predictor 'prototypes'.*Did you mean 'prototype'"):
         make_predictor("prototypes")
+
+
+@given(seed=st.integers(0, 1000), k=st.integers(1, 80), pool=st.integers(1, 60))
+def test_an_index_is_new_where_it_has_not_stood_before(seed: int, k: int, pool: int) -> None:
+    selections = np.random.default_rng(seed).integers(pool, size=(2, 3, k))
+    found = first_occurrences(selections)
+    for i, j in np.ndindex(2, 3):
+        row = selections[i, j].tolist()
+        assert found[i, j].tolist() == [index not in row[:place] for place, index in enumerate(row)]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.spaces import Box, Dict, Space
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
@@ -273,7 +272,7 @@ class _LabelCosts(_Shown):
     def paid(self, info: Info) -> NDArray[np.float64]:
         """Return what the labels of a step cost, float64 ``(B,)``, of the info of B sub-environments."""
         ids, labels = info["ids"], np.asarray(info["labels"], np.int64)
-        new = first_occurrences(torch.from_numpy(np.ascontiguousarray(ids))).numpy() & (labels >= 0)
+        new = first_occurrences(ids) & (labels >= 0)
         if self.by_class is None:
             each = self.by_row[ids]
         else:

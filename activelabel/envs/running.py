@@ -129,7 +129,8 @@ class RunningEpisodes:
         at = self._places(running)
         chosen = torch.from_numpy(actions[running]).to(e.device)
         slots = self.offered[at].gather(1, chosen)
-        free = self.mask[at].gather(1, chosen) & first_occurrences(chosen)
+        fresh = torch.from_numpy(first_occurrences(actions[running])).to(e.device)
+        free = self.mask[at].gather(1, chosen) & fresh
         draws, positions = self.draws[at[:, None], slots], self.pool[at].gather(1, slots)
         counted, cost = paid(e.oracle, draws, free, self._places(s.budget - self.spent[running]))
         asked, rows = counted & free, e.sampler.rows["pool"][positions.cpu().numpy()]

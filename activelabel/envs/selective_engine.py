@@ -259,7 +259,7 @@ class SelectiveLabelEngine:
         check_together(self.oracle, len(tasks))
         selections = check_selections(selections, len(tasks), tasks.pool.shape[1])
         # Small arrays: NumPy handles them in a fraction of the time that torch takes for each step.
-        fresh = first_occurrences(torch.from_numpy(selections)).numpy()
+        fresh = first_occurrences(selections)
         answers = self._ask(tasks, selections, fresh)
         heard, positive = answers != NO_ANSWER, answers == 1
         labelled = fresh & heard
@@ -380,11 +380,17 @@ def _support(
     return pool, labels, spread
 
 
-def first_occurrences(selections: Tensor) -> Tensor:
-    """Return bool ``(..., K)``: True where an index has not stood before in its selection."""
-    if selections.shape[-1] <= _FEW:  # one comparison of all pairs takes less time than a sort
-        return ~(selections[..., :, None] == selections[..., None, :]).tril(-1).any(dim=-1)
-    ordered, order = selections.sort(dim=-1, stable=True)
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
-    return torch.zeros_like(fresh).scatter(-1, order, fresh)
+def first_occurrences(selections: IntArray) -> NDArray[np.bool_]:
+    """Return bool ``(..., K)``: True where an index of ``(..., K)`` has not stood before in its selection."""
+    k = selections.shape[-1]
+    if k <= _FEW:  # one comparison of all pairs takes less time than a sort
+        same = selections[..., :, None] == selections[..., None, :]
+        fresh: NDArray[np.bool_] = ~(same & np.tri(k, k=-1, dtype=np.bool_)).any(axis=-1)
+        return fresh
+    order = selections.argsort(axis=-1, kind="stable")
+    ordered = np.take_along_axis(selections, order, axis=-1)
+    first = np.ones(ordered.shape, np.bool_)
+    first[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    fresh = np.empty_like(first)
+    np.put_along_axis(fresh, order, first, axis=-1)
+    return fresh

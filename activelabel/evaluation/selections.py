@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from activelabel.data import Cohort
@@ -61,9 +60,7 @@ class Selections:
     @property
     def new(self) -> NDArray[np.bool_]:
         """Where an image was chosen that had not been chosen before in the task, bool ``(T, K)``."""
-        first = first_occurrences(torch.from_numpy(self.chosen)).numpy()
-        fresh: NDArray[np.bool_] = first & (self.chosen >= 0)
-        return fresh
+        return first_occurrences(self.chosen) & (self.chosen >= 0)
 
     @property
     def rows(self) -> IntArray:
