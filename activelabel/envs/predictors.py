@@ -129,26 +129,12 @@ def support_auroc(
     """
     per_task = 8 * features.shape[1] * (support.shape[1] + query.shape[1])
     chunk = max(1, _CHUNK_BYTES // per_task)
-    arrays = (support, labels[:, None, :], counts, query, query_labels[:, None, :])
-    if len(support) <= chunk:
-        return _support_auroc(predictor, features, *arrays)
-    parts = zip(*(torch.split(array, chunk) for array in arrays), strict=True)
-    return torch.cat([_support_auroc(predictor, features, *part) for part in parts])
-
-
-def _support_auroc(
-    predictor: Predictor,
-    features: Tensor,
-    support: Tensor,
-    labels: Tensor,
-    counts: Tensor,
-    query: Tensor,
-    query_labels: Tensor,
-) -> Tensor:
-    """Return :func:`support_auroc` of all tasks at once; both labels are ``(B, 1, n)``."""
-    positive = counts * labels
+    if len(support) > chunk:
+        parts = zip(*(torch.split(a, chunk) for a in (support, labels, counts, query, query_labels)), strict=True)
+        return torch.cat([support_auroc(predictor, features, *part) for part in parts])
+    positive = counts * labels[:, None, :]
     scores = predictor(_rows(features, support), positive, counts - positive, _rows(features, query))
-    return auroc(scores.float(), query_labels)
+    return auroc(scores.float(), query_labels[:, None, :])
 
 
 def _rows(features: Tensor, rows: Tensor) -> Tensor:
