@@ -176,13 +176,15 @@ class PlainTask:
 
     def reset(self, seed: int) -> dict[str, NDArray[np.float32]]:
         """Return the observation; the task is the same."""
+        return self._observe()
+
+    def _observe(self) -> dict[str, NDArray[np.float32]]:
         return {"pool": self.features[self.pool], "clinical": self.clinical[self.pool]}
 
     def step(self, action: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.float32]], float, float]:
         """Label images; returns the observation, the reward and the random selector's."""
-        seen = {"pool": self.features[self.pool], "clinical": self.clinical[self.pool]}
         random = self.rng.choice(len(self.pool), len(action), replace=False)
-        return seen, self._auroc(action), self._auroc(random)
+        return self._observe(), self._auroc(action), self._auroc(random)
 
     def _auroc(self, chosen: NDArray[np.int64]) -> float:
         x, y = self.features[self.pool[chosen]].astype(np.float64), self.labels[chosen]

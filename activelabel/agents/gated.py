@@ -16,7 +16,7 @@ as with the BiLSTM.
 
 ::
 
-    python train.py --selector gated --hidden 64 --learning-rate 2.5e-3
+    python train.py --selector gated --hidden 64
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ class SelectiveLabelEngine:
         """Return what the oracle says of selections ``(B, M, K)``, int64; one index after the other while K pays."""
         s, (batch, m, k) = self.settings, selections.shape
         true = tasks.pool_labels[np.arange(batch)[:, None, None], selections].astype(np.int64)
-        if type(self.oracle) is Perfect:  # its answers are known, and a third of a single env's step were the questions
+        if type(self.oracle) is Perfect:  # its answers are known, and asking took a fifth of a single env's step
             return true
         slots, truth = (torch.from_numpy(x.reshape(batch, -1)).to(self.device) for x in (selections, true))
         draws = draws_of(self.oracle, s.pool, s.task_seed, s.split, tasks.index).to(self.device)
