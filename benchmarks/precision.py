@@ -103,7 +103,7 @@ def seconds(selector: str, settings: Settings) -> tuple[float, float]:
 def quality(settings: Settings) -> tuple[dict[str, NDArray[np.float64]], Interval]:
     """Return for each precision the rewards ``(seeds, tasks)`` on the validation tasks, and the paired difference."""
     run = preset(settings.preset, data=settings.data)
-    env = SelectiveLabelVectorEnv(run.batch_size, run.cohort(), **run.env_arguments())
+    env = SelectiveLabelVectorEnv(run.batch_size, run.cohort(), copy=False, **run.env_arguments())
     engine = env.engine.sibling(split="val", pool=run.val_pool or run.pool)
     rewards: dict[str, list[NDArray[np.float64]]] = {precision: [] for precision in PRECISIONS}
     for seed in range(settings.seeds):

@@ -29,7 +29,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "startup": {"repeats": 3},
     "update": {"repeats": 2, "k": (10,), "n_samples": (8,)},
     "precision": {"repeats": 2, "batch": 32},
-    "estimators": {"seeds": 3},
+    "estimators": {},
     "evaluation": {"tasks": 32, "repeats": 3},
     "large_pool": {"repeats": 1, "batch": 16},
     "vector_env": {"repeats": 1},

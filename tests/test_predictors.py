@@ -23,17 +23,20 @@ from activelabel.errors import SettingsError
 @given(
     seed=st.integers(0, 2**32),
     rows=st.integers(1, 4),
-    length=st.integers(2, 40),
+    length=st.integers(2, 40) | st.integers(predictors._FEW - 1, predictors._FEW + 2),
     values=st.integers(1, 6),
     dtype=st.sampled_from([torch.float32, torch.float64]),
+    alike=st.booleans(),
 )
 def test_auroc_is_that_of_scikit_learn_with_many_ties(
-    seed: int, rows: int, length: int, values: int, dtype: torch.dtype
+    seed: int, rows: int, length: int, values: int, dtype: torch.dtype, alike: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(values, size=(rows, length)) / 7 - 0.3
     labels = rng.random((rows, length)) < 0.4
     labels[:, 0], labels[:, 1] = True, False
+    if alike:  # as many positives in every row
+        labels = rng.permuted(np.tile(labels[0], (rows, 1)), axis=1)
     found = auroc(torch.from_numpy(scores).to(dtype), torch.from_numpy(labels))
     assert found.dtype == torch.float64
     expected = [roc_auc_score(label, score) for label, score in zip(labels, scores, strict=True)]

@@ -64,6 +64,23 @@ def test_it_equals_a_sync_vector_env_of_single_ones(pair: Make, mode: AutoresetM
     same(native.reset(), sync.reset())
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_without_copies_an_observation_is_good_for_two_steps(make_vec: Make, mode: AutoresetMode) -> None:
+    saving, copying = make_vec(B, autoreset_mode=mode, copy=False), make_vec(B, autoreset_mode=mode)
+    steps, expected = [saving.reset(seed=7)[0]], [copying.reset(seed=7)[0]]
+    for actions in actions_of(4):
+        ours, theirs = saving.step(actions), copying.step(actions)
+        same(ours, theirs)
+        steps.append(ours[0])
+        expected.append(theirs[0])
+        same(steps[-2], expected[-2])
+        if mode == AutoresetMode.DISABLED:
+            for env, kept in ((saving, steps), (copying, expected)):
+                kept.append(env.reset(options={"reset_mask": np.ones(B, np.bool_)})[0])
+    assert all(steps[i]["pool"] is steps[i + 2]["pool"] for i in range(len(steps) - 2))
+    assert not any(a["pool"] is b["pool"] for a in expected for b in expected if a is not b)
+
+
 def test_gym_make_vec_in_sync_mode_gives_the_same_game(cohort: Any) -> None:
     arguments: dict[str, Any] = {"cohort": cohort, "k": 4, "pool": 20, "query": 12, "device": "cpu"}
     native = gym.make_vec("SelectiveLabel-v0", num_envs=B, **arguments)

@@ -161,7 +161,7 @@ SMALL = 5
 _EXACT = 50
 _MANY = 5000
 _STARTS = 5
-_ITERATIONS = 10
+_ITERATIONS = 7
 
 
 class TypiClust(PoolBaseline):
@@ -169,11 +169,11 @@ class TypiClust(PoolBaseline):
 
     Labelled images and candidates are clustered by k-means into as many clusters as there will be labels, at most 500.
     More than 50 clusters of more than 5000 images, which the released code finds in mini-batches of 5000, are found by
-    ten of k-means' iterations in single precision that start from k-means++ on five images a cluster. From the cluster
-    with the fewest labelled images, the largest among those, the candidate is chosen whose mean distance to its 20
-    nearest neighbours (half the cluster if it has fewer than 40) is smallest; then from the next cluster. As in the
-    released code, neighbours are looked for among the images that are not labelled. There, clusters of five images or
-    fewer are left out; here they come last, because small pools may have no others.
+    seven of k-means' iterations in single precision that start from k-means++, one draw a centre, on five images a
+    cluster. From the cluster with the fewest labelled images, the largest among those, the candidate is chosen whose
+    mean distance to its 20 nearest neighbours (half the cluster if it has fewer than 40) is smallest; then from the
+    next cluster. As in the released code, neighbours are looked for among the images that are not labelled. There,
+    clusters of five images or fewer are left out; here they come last, because small pools may have no others.
     """
 
     name = "typiclust"
@@ -235,8 +235,9 @@ def clusters(x: FloatingArray, k: int, seed: int) -> IntArray:
     if k > _EXACT and len(x) > _MANY:
         rng = np.random.RandomState(seed)  # scikit-learn takes no other
         rows = rng.choice(len(x), min(_STARTS * k, len(x)), replace=False)
-        start = kmeans_plusplus(x[rows].astype(np.float64), k, random_state=rng)[0].astype(np.float32)
-        model, x = KMeans(k, init=start, n_init=1, max_iter=_ITERATIONS), x.astype(np.float32, copy=False)
+        start = kmeans_plusplus(x[rows].astype(np.float64), k, random_state=rng, n_local_trials=1)[0]
+        x = x.astype(np.float32, copy=False)
+        model = KMeans(k, init=start.astype(np.float32), n_init=1, max_iter=_ITERATIONS)
     else:
         # scikit-learn is slower with float32 while few images make it start in all of them.
         model, x = KMeans(k, n_init=1, random_state=seed), x.astype(np.float64, copy=False)

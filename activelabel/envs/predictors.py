@@ -7,8 +7,11 @@ tasks and a batch of one may then differ in the last bits of a sum and still ran
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -26,6 +29,9 @@ where the query image looks more positive.
 _SHORTEST = 1e-12
 """Images are scaled to unit length by their length, but by no less than this."""
 
+_FEW = 128
+"""Up to so many images a comparison of all pairs takes less time than a sort."""
+
 _CHUNK_BYTES = 16 * 2**20
 """Of images in float64 that are judged at once: what stays in the processor's cache, half as long as with 64 MiB."""
 
@@ -33,26 +39,26 @@ _CHUNK_BYTES = 16 * 2**20
 def prototype(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:
     """Cosine to the mean positive image minus cosine to the mean negative image (MedSelect §3.2, as printed)."""
     # A sum has the direction of its mean.
-    return _difference(normalize(_class_sums(support, positive, negative), dim=-1), query)
+    sums = _class_sums(support, positive, negative)
+    return _difference(sums / torch.linalg.vector_norm(sums, dim=-1, keepdim=True).clamp_min(_SHORTEST), query)
 
 
 def mean_cosine(support: Tensor, positive: Tensor, negative: Tensor, query: Tensor) -> Tensor:
     """Mean cosine to the positive images minus mean cosine to the negative ones (MedSelect's released code)."""
     sums = _class_sums(normalize(support, dim=-1), positive, negative)
-    counts = torch.stack([positive.sum(dim=-1), negative.sum(dim=-1)], dim=2).clamp(min=1)
-    return _difference(sums / counts[..., None], query)
+    counts = torch.cat([positive, negative], dim=1).sum(dim=-1, keepdim=True).clamp(min=1)
+    return _difference(sums / counts, query)
 
 
 def _class_sums(support: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """Return ``(B, M, 2, d)``; the sum of a class that has no image is 0, so that its term is 0."""
-    batch, selections, _ = positive.shape
-    sums = torch.stack([positive, negative], dim=2).flatten(1, 2) @ support
-    return sums.reshape(batch, selections, 2, -1)
+    """Return ``(B, 2 M, d)``, those of the positive images first; the sum of a class that has no image is 0, so that
+    its term is 0."""
+    return torch.cat([positive, negative], dim=1) @ support
 
 
 def _difference(means: Tensor, query: Tensor) -> Tensor:
     """Return the query images' projections on the positive mean less those on the negative one, ``(B, M, Q)``."""
-    positive, negative = means.unbind(dim=2)
+    positive, negative = means.chunk(2, dim=1)
     # The length of a query image divides one number here, not its d before; one of length 0 is at right angles to all.
     length = torch.linalg.vector_norm(query, dim=-1).clamp_min(_SHORTEST)
     cosines: Tensor = (positive - negative) @ query.transpose(1, 2) / length[:, None, :]
@@ -91,6 +97,10 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:
     """
     labels = labels.expand(scores.shape)
     scores = scores.contiguous()
+    if scores.device.type == "cpu" and scores.shape[-1] <= _FEW:
+        area = _pairs(scores.detach().numpy(), labels.numpy())
+        if area is not None:
+            return torch.as_tensor(area)
     ordered = scores.sort(dim=-1).values
     # The mean rank of a tie group, counted from one, is the mean of its first and last position; twice that is whole.
     first = torch.searchsorted(ordered, scores, side="left")
@@ -100,6 +110,20 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:
     negatives = labels.shape[-1] - positives
     above = ranks.mul_(labels).sum(dim=-1) - positives * (positives + 1)
     return above.double() / (2 * positives * negatives)
+
+
+def _pairs(scores: NDArray[np.floating[Any]], labels: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Return :func:`auroc` by comparing all pairs; None where rows differ in their number of positives, or lack a
+    class."""
+    positives = np.count_nonzero(labels, axis=-1)
+    if not 0 < positives.flat[0] < labels.shape[-1] or (positives != positives.flat[0]).any():
+        return None
+    positive = scores[labels].reshape(*scores.shape[:-1], -1, 1)
+    negative = scores[~labels].reshape(*scores.shape[:-1], 1, -1)
+    wins = np.count_nonzero(positive > negative, axis=(-2, -1))
+    ties = np.count_nonzero(positive == negative, axis=(-2, -1))
+    area: NDArray[np.float64] = (wins + 0.5 * ties) / (positive.shape[-2] * negative.shape[-1])
+    return area
 
 
 def support_auroc(

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from activelabel.data import Cohort, Standardizer, TaskBatch
-from activelabel.data.cohort import IntArray
+from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.envs.asking import check_together
 from activelabel.envs.rendering import FPS, MODES, VECTOR_MODES, Frame, Played, Renderer, Scene, SelectiveScenes
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
@@ -223,6 +223,8 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         next task, the last observation and info are in ``final_obs`` (views of the arrays that were returned
         before) and ``final_info``; ``NEXT_STEP``: the following ``step`` ignores its actions and resets;
         ``DISABLED``: the caller resets.
+    copy: as in Gymnasium's vector envs. False is faster where observations are large, and each is written over two
+        steps later.
     """
 
     def __init__(
@@ -235,6 +237,7 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         render_mode: str | None = None,
         render_map: str = "pca",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        copy: bool = True,
         **settings: Any,
     ) -> None:
         check_num_envs(num_envs)
@@ -246,6 +249,9 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         self._played: Played | None = None
         self._tasks: TaskBatch | None = None
         self._over = np.ones(num_envs, dtype=np.bool_)
+        self._copy = copy
+        self._last: dict[str, FloatArray] = {}
+        self._before: dict[str, FloatArray] = {}
 
     @property
     def standardizer(self) -> Standardizer:
@@ -277,7 +283,8 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
         self._over[mask] = False
 
     def _observe(self) -> Observation:
-        self._last = self.engine.observe(_begun(self._tasks))
+        out, self._before = self._before or None, {} if self._copy else self._last
+        self._last = self.engine.observe(_begun(self._tasks), out)
         return dict(self._last)
 
     def step(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from activelabel.data import Cohort, Standardizer, TaskBatch, TaskSampler, load, split_cohort
 from activelabel.data.cohort import FloatArray, IntArray
@@ -27,6 +26,9 @@ DUPLICATES = ("once", "repeat")
 
 _FEW = 32
 """Up to so many indices of a selection are compared in pairs."""
+
+_EARLIER = np.tri(_FEW, k=-1, dtype=np.bool_)
+"""Which index stands before which."""
 
 
 @dataclass(frozen=True)
@@ -229,20 +231,27 @@ class SelectiveLabelEngine:
         """Return the tasks with the given numbers."""
         return self.sampler.batch(indices)
 
-    def observe(self, tasks: TaskBatch) -> dict[str, FloatArray]:
-        """Return fresh arrays: ``pool`` float32 ``(B, N, d)`` and ``clinical`` float32 ``(B, N, 3)``."""
-        rows = torch.from_numpy(tasks.pool).to(self.device)
-        return {"pool": self._rows(self.features, rows), "clinical": self._rows(self.clinical, rows)}
+    def observe(self, tasks: TaskBatch, out: dict[str, FloatArray] | None = None) -> dict[str, FloatArray]:
+        """Return ``pool`` float32 ``(B, N, d)`` and ``clinical`` float32 ``(B, N, 3)``.
 
-    def _rows(self, table: Tensor, rows: Tensor) -> FloatArray:
-        # NumPy's memory comes in huge pages where the system has them: a new array is filled in half of the time.
-        picked: FloatArray = np.empty((*rows.shape, table.shape[1]), np.float32)
-        into = torch.from_numpy(picked).reshape(-1, table.shape[1])
-        if table.device.type == "cpu":
-            torch.index_select(table, 0, rows.ravel(), out=into)
-        else:
-            into.copy_(table.index_select(0, rows.ravel()))
-        return picked
+        Parameters
+        ----------
+        tasks: ``B`` tasks.
+        out: arrays of an earlier observation of as many tasks of the same size, to be written over; by default new
+            ones are made.
+        """
+        rows = torch.from_numpy(tasks.pool).to(self.device)
+        tables = {"pool": self.features, "clinical": self.clinical}
+        if out is None:
+            # NumPy's memory comes in huge pages where the system has them: a new array is filled in half of the time.
+            out = {name: np.empty((*rows.shape, table.shape[1]), np.float32) for name, table in tables.items()}
+        for name, table in tables.items():
+            into = torch.from_numpy(out[name]).reshape(-1, table.shape[1])
+            if table.device.type == "cpu":
+                torch.index_select(table, 0, rows.ravel(), out=into)
+            else:
+                into.copy_(table.index_select(0, rows.ravel()))
+        return out
 
     def score(self, tasks: TaskBatch, selections: IntArray) -> Outcome:
         """Return what selections are worth, without ending anything.
@@ -385,7 +394,7 @@ def first_occurrences(selections: IntArray) -> NDArray[np.bool_]:
     k = selections.shape[-1]
     if k <= _FEW:  # one comparison of all pairs takes less time than a sort
         same = selections[..., :, None] == selections[..., None, :]
-        fresh: NDArray[np.bool_] = ~(same & np.tri(k, k=-1, dtype=np.bool_)).any(axis=-1)
+        fresh: NDArray[np.bool_] = ~(same & _EARLIER[:k, :k]).any(axis=-1)
         return fresh
     order = selections.argsort(axis=-1, kind="stable")
     ordered = np.take_along_axis(selections, order, axis=-1)
