@@ -28,7 +28,7 @@ from benchmarks.processes import in_fresh_process
 QUICK: dict[str, dict[str, Any]] = {
     "startup": {"repeats": 3},
     "update": {"repeats": 2, "k": (10,), "n_samples": (8,)},
-    "precision": {"repeats": 2, "batch": 32},
+    "precision": {"repeats": 4, "batch": 32},
     "estimators": {},
     "evaluation": {"tasks": 32, "repeats": 3},
     "large_pool": {"repeats": 1, "batch": 16},
