@@ -50,6 +50,12 @@ EVERYTHING: dict[str, Any] = {
 """All that ActiveLabel-v0 can show at once."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def loggers_in_a_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stable-Baselines3 makes a folder for each logger, by default one that nobody removes."""
+    os.environ["SB3_LOGDIR"] = str(tmp_path_factory.mktemp("loggers"))
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """A run sets torch's threads for the whole process; the next test has one again."""
