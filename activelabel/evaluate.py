@@ -31,7 +31,8 @@ class Evaluate:
     """Directory of the run."""
     study: str | None = None
     """Instead of a run: a study file, or the name of one that comes with the package: quick, medselect, slade2022,
-    noise, selectors, generalise. What is finished is not computed again; after an interruption give the same command."""
+    noise, selectors, generalise. What is finished is not computed again; after an interruption give the same
+    command."""
     backend: str = "loky"
     """With --study: loky, processes on this machine; dask or ray, here or on a running cluster."""
     address: str | None = None

@@ -59,7 +59,9 @@ class SelectiveRun(Run):
             self.cohort,
             standardizer=self.agent.load(best).standardizer if ours and best.exists() else None,
             device=settings.device,
-            copy=False,  # new memory for every observation takes longer than all else that is not the network
+            # New memory for every observation takes longer than all else that is not the network; agents of others
+            # may keep what they have seen.
+            copy=not ours,
             **settings.env_arguments(),
         )
         engine = self.train_env.engine
