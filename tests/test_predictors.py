@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from activelabel.envs import PREDICTORS, auroc, predictors
 from activelabel.envs.predictors import make_predictor, mean_cosine, prototype, support_auroc
-from activelabel.envs.selective_engine import first_occurrences
+from activelabel.envs.selections import first_occurrences
 from activelabel.errors import SettingsError
 
 # -- AUROC ------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from torch import Tensor
 from activelabel.agents.mlp import PooledSelector
 from activelabel.data.cohort import CLINICAL, FloatArray, IntArray
 from activelabel.data.derived import blocks
-from activelabel.envs.selective_engine import check_k
+from activelabel.envs.selections import check_k
 from activelabel.errors import DataError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from activelabel.agents.selection import SelectionRule, WithoutReplacement, With
 from activelabel.data import Standardizer
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env, score_selections
-from activelabel.envs.selective_engine import check_k
+from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
 from activelabel.seeding import torch_stream
 

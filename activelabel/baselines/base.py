@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import IntArray
-from activelabel.envs.selective_engine import check_k
+from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
 from activelabel.seeding import stream
 

@@ -24,8 +24,9 @@ from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.envs.active import ActiveLabelEnv, ActiveLabelVectorEnv
 from activelabel.envs.active_engine import ActiveLabelEngine
 from activelabel.envs.pixels import pixels
+from activelabel.envs.selections import first_occurrences
 from activelabel.envs.selective import SelectiveLabelEnv, SelectiveLabelVectorEnv
-from activelabel.envs.selective_engine import SelectiveLabelEngine, first_occurrences
+from activelabel.envs.selective_engine import SelectiveLabelEngine
 from activelabel.envs.shared import Info, Observation, masked
 from activelabel.errors import DataError, SettingsError, unknown
 

@@ -18,7 +18,7 @@ from activelabel.envs.candidates import FEATURES, PROGRESS, STATES, Candidates, 
 from activelabel.envs.distances import Geometry, centred, scaled
 from activelabel.envs.learners import checked, checked_latent
 from activelabel.envs.metrics import METRICS
-from activelabel.envs.selective_engine import first_occurrences
+from activelabel.envs.selections import first_occurrences
 from activelabel.errors import SettingsError
 from activelabel.seeding import stream
 

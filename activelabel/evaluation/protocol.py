@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from activelabel.data import TaskBatch
 from activelabel.data.cohort import IntArray
 from activelabel.envs import SelectiveLabelEngine
-from activelabel.envs.selective_engine import check_k
+from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
 
 Advance = Callable[[int], None]

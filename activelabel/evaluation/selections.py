@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from activelabel.data import Cohort
 from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.envs import ActiveLabelEngine, RunningEpisodes, SelectiveLabelEngine
-from activelabel.envs.selective_engine import check_selections, first_occurrences
+from activelabel.envs.selections import check_selections, first_occurrences
 from activelabel.errors import SettingsError
 from activelabel.evaluation.episodes import play_episodes
 from activelabel.evaluation.protocol import Strategy, choices

@@ -14,7 +14,7 @@ from activelabel.agents import Reinforce, extends_ours
 from activelabel.baselines import BASELINES, make_baseline
 from activelabel.data import Cohort
 from activelabel.envs import SelectiveLabelVectorEnv
-from activelabel.envs.selective_engine import check_k
+from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views

@@ -17,7 +17,7 @@ from activelabel.baselines.activeml import PREFIX
 from activelabel.data.catalog import CATALOG, absolute, data_root
 from activelabel.data.own import is_own
 from activelabel.data.synthetic import numbered
-from activelabel.envs.selective_engine import check_k
+from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError, unknown
 from activelabel.evaluation.study.spec import (
     ACTIVE,
