@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from activelabel import plugins
-from activelabel.agents.anchored import AnchoredPolicy
+from activelabel.agents.anchored import AnchoredPolicy, GatedAnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
+from activelabel.agents.familiarity import Familiarity
 from activelabel.agents.gated import GatedPolicy
 from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
 from activelabel.agents.large_pool import select_images
@@ -87,6 +88,8 @@ __all__ = [
     "AnchoredPolicy",
     "BiLSTMPolicy",
     "DeepSetsPolicy",
+    "Familiarity",
+    "GatedAnchoredPolicy",
     "GatedPolicy",
     "LalRl",
     "LalRlPolicy",

@@ -36,6 +36,7 @@ costly, the distances of all pairs of images, grows with N squared.
 
     python train.py --selector anchored --hidden 64
     python train.py --selector anchored --hidden 64 --anchor-distance cosine
+    python train.py --selector gated-anchored --hidden 64 --anchor-distance cosine
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,8 +54,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activelabel.agents.arguments import check_anchor
+from activelabel.agents.gated import GatedSelector
 from activelabel.agents.mlp import MLPSelector
-from activelabel.agents.policies import SelectorPolicy
+from activelabel.agents.policies import Selector, SelectorPolicy
 from activelabel.agents.selection import SelectionRule, gumbel, log_prob_in_order, top
 from activelabel.baselines import KMedoids
 
@@ -270,7 +272,7 @@ class AnchoredPolicy(SelectorPolicy):
     SettingsError: if a value is out of range.
     """
 
-    selector_class = MLPSelector
+    selector_class: ClassVar[type[Selector]] = MLPSelector
     own_rule = True
     n_extra = 2 + len(NEIGHBOURS)
 
@@ -320,3 +322,14 @@ class AnchoredPolicy(SelectorPolicy):
             extra, own = self.clusters(observation, k)
             found[k] = self(observation, extra), own
         return found
+
+
+class GatedAnchoredPolicy(AnchoredPolicy):
+    """The anchored selector with the gated units of :mod:`activelabel.agents.gated` in place of the MLP.
+
+    Parameters
+    ----------
+    *arguments, **named: see :class:`AnchoredPolicy`.
+    """
+
+    selector_class = GatedSelector

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activelabel.agents.mlp import PooledSelector
+from activelabel.baselines import KMedoids
 from activelabel.data.cohort import CLINICAL, FloatArray, IntArray
 from activelabel.data.derived import blocks
 from activelabel.envs.selections import check_k
@@ -57,7 +58,8 @@ def select_images(
 
     Returns
     -------
-    The rows int64 ``(K,)`` of the chosen images, and their logits float32 ``(K,)``.
+    The rows int64 ``(K,)`` of the chosen images, and their logits float32 ``(K,)``; 0 of images that K-Medoids chose,
+    because the model leaves pools to it that are not familiar.
 
     Raises
     ------
@@ -77,9 +79,18 @@ def select_images(
             raise DataError("features or clinical variables are infinite, or features NaN; impute or drop them.")
         return tensors
 
+    def pool(part: slice) -> FloatArray:
+        shown: FloatArray = _observation(model, features, part if rows is None else rows[part], clinical)["pool"][0]
+        return shown
+
     def parts() -> Iterator[Tensor]:
         return (policy.images(observed(part)) for part in blocks(m))
 
+    if model.familiarity is not None:
+        total = sum(pool(part).sum(axis=0, dtype=np.float64) for part in blocks(m))
+        if model.familiarity.statistic_of_means(np.asarray(total)[None] / m, m)[0] > model.familiarity.limit:
+            medoids = KMedoids(k).choose(pool(slice(0, m)), np.zeros((m, 0), np.float32), [k])[k]
+            return (medoids if rows is None else rows[medoids]), np.zeros(k, np.float32)
     with torch.no_grad():
         if isinstance(policy.selector, PooledSelector) and not policy.own_rule:
             logits, rule = policy.selector.score_blocks(parts), model.rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,7 +118,14 @@ class QPolicy(BasePolicy):
     hidden: units of the hidden layers.
     standardize: candidates' features are scaled to mean 0 and deviation 1 among the candidates that can be labelled, so
         that they mean the same in another data set; False takes them as they are.
+    init_scale: what the first weights of the candidates' features are multiplied by. Features that say the same of
+        every candidate of the training, as margin and confidence do of two classes, are never told apart by it: their
+        first weights stay, and on other data they are noise, of this size.
     init_seed: of the weights.
+
+    Raises
+    ------
+    SettingsError: if the observation lacks a part, or a value is out of range.
     """
 
     network_class: type[QNetwork] | type[LalRlNetwork] = QNetwork
@@ -130,6 +138,7 @@ class QPolicy(BasePolicy):
         lr_schedule: Schedule,
         hidden: Sequence[int] | None = None,
         standardize: bool = True,
+        init_scale: float = 1.0,
         init_seed: int = 0,
     ) -> None:
         super().__init__(observation_space, action_space)
@@ -145,6 +154,11 @@ class QPolicy(BasePolicy):
         self.standardize = standardize
         self.q = self.network_class(self.n_state, self.n_features, hidden)
         self.q.reset_parameters(torch_stream(init_seed, "weights"))
+        if init_scale != 1:
+            if not isinstance(self.q, QNetwork) or not 0 < init_scale < math.inf:
+                raise SettingsError(f"init_scale={init_scale} must be positive; LAL-RL's network has none.")
+            with torch.no_grad():
+                self.q.of_candidate.weight.mul_(init_scale)
         self.q_target = copy.deepcopy(self.q).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.q.parameters(), lr=lr_schedule(1))
 

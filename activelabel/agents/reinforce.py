@@ -18,13 +18,15 @@ from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
 from activelabel.agents import saving
-from activelabel.agents.anchored import AnchoredPolicy
+from activelabel.agents.anchored import AnchoredPolicy, GatedAnchoredPolicy
 from activelabel.agents.arguments import check_arguments, check_precision
+from activelabel.agents.familiarity import Familiarity
 from activelabel.agents.gated import GatedPolicy
 from activelabel.agents.mlp import DeepSetsPolicy, MLPPolicy
 from activelabel.agents.policies import BiLSTMPolicy, SelectorPolicy
 from activelabel.agents.saved import SavedAgent
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, WithReplacement
+from activelabel.baselines import KMedoids
 from activelabel.data import Standardizer
 from activelabel.data.cohort import IntArray
 from activelabel.envs.sb3 import as_vec_env, score_selections
@@ -38,6 +40,7 @@ SELECTORS: dict[str, type[SelectorPolicy]] = {
     "deep-sets": DeepSetsPolicy,
     "mlp": MLPPolicy,
     "anchored": AnchoredPolicy,
+    "gated-anchored": GatedAnchoredPolicy,
 }
 """Every policy of REINFORCE by the name that the command line knows it by."""
 
@@ -56,8 +59,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     Parameters
     ----------
     policy: ``"BiLSTMPolicy"`` (the paper's), ``"GatedPolicy"``, ``"DeepSetsPolicy"`` and ``"MLPPolicy"`` (in no order,
-        for large pools), ``"AnchoredPolicy"`` (one image of each cluster), or a subclass of
-        :class:`~activelabel.agents.policies.SelectorPolicy`.
+        for large pools), ``"AnchoredPolicy"`` and ``"GatedAnchoredPolicy"`` (one image of each cluster), or a subclass
+        of :class:`~activelabel.agents.policies.SelectorPolicy`.
     env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
         vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
     learning_rate: of Adam; a number or a function of the progress that remains. (Paper: 1e-4.)
@@ -129,6 +132,9 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         check_precision(precision, self.device)
         self.rule: SelectionRule = WithReplacement() if replacement else WithoutReplacement()
         self.standardizer: Standardizer | None = None
+        self.familiarity: Familiarity | None = None
+        """Which pools the policy is to judge; of the others :class:`~activelabel.baselines.KMedoids` chooses. None: it
+        judges all. Training is not concerned."""
         self.notes: dict[str, Any] = {}
         """JSON-serialisable notes that callbacks keep with the model, such as the best validation reward."""
         if _init_setup_model:
@@ -337,8 +343,26 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         chosen = {}
         for k, (logits, rule) in scored.items():
             best = rule.best(logits, k) if deterministic else rule.sample(logits, k, 1, self._predict_rng)[:, 0]
-            chosen[k] = (best if batched else best[0]).cpu().numpy()
-        return chosen
+            chosen[k] = best.cpu().numpy()
+        if self.familiarity is not None:
+            self._leave_to_clustering(observation, batched, chosen)
+        return chosen if batched else {k: found[0] for k, found in chosen.items()}
+
+    def _leave_to_clustering(
+        self, observation: dict[str, NDArray[Any]], batched: bool, chosen: dict[int, IntArray]
+    ) -> None:
+        """Replace what was chosen of pools that are not familiar."""
+        assert self.familiarity is not None
+        if "pool" not in observation:
+            raise SettingsError(f"the observation has no 'pool' to be compared, only {', '.join(observation)}.")
+        pools = np.asarray(observation["pool"], dtype=np.float32)
+        pools = pools if batched else pools[None]
+        other = np.flatnonzero(~self.familiarity.familiar(pools))
+        if len(other):
+            clinical = np.zeros((*pools.shape[:2], 0), np.float32)  # K-Medoids does not look at it
+            found = KMedoids().select({"pool": pools[other], "clinical": clinical[other]}, list(chosen))
+            for k, images in found.items():
+                chosen[k][other] = images
 
     def predict(  # type: ignore[override]
         self,

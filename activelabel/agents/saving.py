@@ -19,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from activelabel.agents.arguments import StepSchedule, check_arguments, check_precision
+from activelabel.agents.familiarity import Familiarity
 from activelabel.data import Standardizer
 from activelabel.envs.sb3 import env_state, restore_env
 from activelabel.errors import CheckpointError, SettingsError, unknown
@@ -87,13 +88,15 @@ def header(model: Reinforce) -> dict[str, Any]:
 
 
 def tensors(model: Reinforce) -> dict[str, Any]:
-    """Return weights, optimiser, generators and standardisation."""
+    """Return weights, optimiser, generators, standardisation, and which pools are familiar."""
     standard = {} if model.standardizer is None else model.standardizer.arrays()
+    familiar = {} if model.familiarity is None else model.familiarity.arrays()
     return {
         "policy": model.policy.state_dict(),
         "optimizer": model.policy.optimizer.state_dict(),
         "generators": {"train": model._train_rng.get_state(), "predict": model._predict_rng.get_state()},
         "standardizer": {name: torch.from_numpy(array.copy()) for name, array in standard.items()},
+        "familiarity": {name: torch.from_numpy(array.copy()) for name, array in familiar.items()},
     }
 
 
@@ -130,6 +133,8 @@ def restore(
     load_optimizer(model.policy.optimizer, tensors["optimizer"])
     if tensors["standardizer"]:
         model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
+    if tensors.get("familiarity"):  # files of earlier versions have none
+        model.familiarity = Familiarity.of_arrays({n: t.numpy() for n, t in tensors["familiarity"].items()})
     restore_counters(model, header)
     model._train_rng.set_state(tensors["generators"]["train"])
     model._predict_rng.set_state(tensors["generators"]["predict"])

@@ -1,11 +1,22 @@
 """Choosing a selector for conditions that nobody trained on, by validation alone.
 
-What helps on the conditions of the training can harm on others: a selector that takes the K best images of the pool
-learns its conditions by heart, and that does not show on them. So each selector of :data:`SELECTORS_TRIED` is trained
-while some of the seen conditions are left out, and validates on those: the conditions in turn, in at most
-:data:`FOLDS` groups. The selector and the number of updates are chosen together, by the mean over the groups; then it
-is trained on all seen conditions for so many updates. Where there is one condition, none can be left out: it validates
-on its own validation images, and the choice says so.
+What helps on the conditions of the training can harm on others, and on those it does not show. So each selector of
+:data:`SELECTORS_TRIED` is trained while some of the seen conditions are left out, the conditions in turn, in at most
+:data:`FOLDS` groups. It validates on unseen images of the conditions that it was trained on and of those left out, and
+what counts is the mean of the two: AUROC less that of K-Medoids on the same tasks. Selector and number of updates are
+chosen together; then it is trained on all seen conditions for so many updates.
+
+Two things keep it from doing harm where it has not proved itself:
+
+- On pools that are not familiar (:mod:`activelabel.agents.familiarity`) it leaves the choice to K-Medoids, and is
+  judged with this guard, unless it was above K-Medoids on what was left out by more than chance: the lower end of the
+  one-sided 95 % interval over conditions is above 0. Fewer than :data:`ENOUGH` conditions say nothing of how much
+  conditions differ.
+- What loses to K-Medoids on conditions that were left out, with the guard if it has one, is not chosen; if there is
+  nothing else, K-Medoids chooses of all pools.
+
+Where there is one condition, none can be left out: it validates on its own validation images, nothing is known of other
+conditions and no guard can be judged, and the choice says so.
 
 ::
 
@@ -16,21 +27,83 @@ on its own validation images, and the choice says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 FOLDS = 2
 """Groups of conditions that are left out in turn, at most."""
 
+ENOUGH = 3
+"""Conditions from which on an interval over them is made."""
+
 SELECTORS_TRIED: dict[str, dict[str, Any]] = {
     "bilstm": {"selector": "bilstm", "hidden": 64},
     "mlp": {"selector": "mlp", "hidden": 128},
-    "anchored": {"selector": "anchored", "hidden": 64, "anchor": 3.0},
-    "anchored, cosine": {"selector": "anchored", "hidden": 64, "anchor": 3.0, "anchor_distance": "cosine"},
+    "gated, anchored": {
+        **{"selector": "gated-anchored", "hidden": 64, "anchor": 3.0, "anchor_distance": "cosine"},
+        **{"learning_rate": 2e-3, "n_samples": 16},
+    },
 }
 """The settings that differ between what is tried, by name; the same for every data set."""
+
+FREE, GUARDED, CLUSTERING = "every pool", "familiar pools", "no pool"
+"""What a chosen selector chooses of; K-Medoids chooses of the rest."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a selector is worth after some updates: AUROC less that of K-Medoids on the same validation tasks.
+
+    Parameters
+    ----------
+    updates: gradient steps.
+    seen: on the conditions that it was trained on, mean over the groups that were left out.
+    left_out: on each condition that was left out.
+    guarded: the same, if K-Medoids chooses of pools that are not familiar.
+    """
+
+    updates: int
+    seen: float
+    left_out: dict[str, float] = field(default_factory=dict)
+    guarded: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, updates: int, judged: Sequence[dict[str, Any]]) -> Trial:
+        """Return the trial of what was found with each group left out
+        (:meth:`~activelabel.evaluation.leaving_out.LeftOutValidation.reached`)."""
+        merged: dict[str, dict[str, float]] = {"left_out": {}, "guarded": {}}
+        for found in judged:
+            for name, gains in merged.items():
+                gains.update(found.get(name, {}))
+        return cls(updates, float(np.mean([found["seen"] for found in judged])), **merged)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it is above K-Medoids on conditions that are new to it by more than chance."""
+        gains = np.array(list(self.left_out.values()))
+        if len(gains) < ENOUGH:
+            return False
+        error = gains.std(ddof=1) / np.sqrt(len(gains))
+        return bool(gains.mean() - stats.t.ppf(0.95, len(gains) - 1) * error > 0)
+
+    @property
+    def chooses_of(self) -> str:
+        """What it is to choose of: :data:`FREE` or :data:`GUARDED`."""
+        return FREE if self.proven or not self.left_out else GUARDED
+
+    @property
+    def on_others(self) -> float:
+        """The mean over the conditions that were left out, with the guard if it has one; 0 where there are none."""
+        gains = self.left_out if self.chooses_of == FREE else self.guarded
+        return float(np.mean(list(gains.values()))) if gains else 0.0
+
+    @property
+    def worth(self) -> float:
+        """What it is chosen by: of two equally likely cases, a condition of the training and one that is new."""
+        return 0.5 * (self.seen + self.on_others)
 
 
 @dataclass(frozen=True)
@@ -41,57 +114,43 @@ class Choice:
     ----------
     selector: one of :data:`SELECTORS_TRIED`.
     updates: gradient steps.
+    chooses_of: :data:`FREE`, :data:`GUARDED` or :data:`CLUSTERING`.
     left_out: the groups of conditions; a single empty one where nothing could be left out.
-    clustering: AUROC of K-Medoids on the same validation tasks, mean over the groups.
-    curves: of each selector the number of updates and the AUROC of each validation, mean over the groups.
+    trials: of each selector, in the order of updates.
     """
 
     selector: str
     updates: int
+    chooses_of: str
     left_out: tuple[tuple[str, ...], ...]
-    clustering: float
-    curves: dict[str, list[tuple[int, float]]]
+    trials: dict[str, list[Trial]]
 
     @classmethod
-    def of(
-        cls,
-        left_out: Sequence[tuple[str, ...]],
-        clustering: Sequence[float],
-        histories: dict[str, list[list[tuple[int, float]]]],
-    ) -> Choice:
-        """Choose the selector and the number of updates with the largest mean; of equal ones the first, and the fewest.
+    def of(cls, left_out: Sequence[tuple[str, ...]], trials: dict[str, list[Trial]]) -> Choice:
+        """Choose the selector and the number of updates of the largest worth; of equal ones the first, and the fewest.
+
+        Those that do no harm on conditions that were left out come before those that do.
 
         Parameters
         ----------
         left_out: the groups of conditions.
-        clustering: AUROC of K-Medoids on the validation tasks of each.
-        histories: of each selector for each group ``(updates, AUROC)`` of its validations.
+        trials: see the class.
         """
-        curves = {}
-        for name, found in histories.items():
-            means = np.array([[value for _, value in history] for history in found]).mean(axis=0)
-            curves[name] = [(int(step), float(mean)) for (step, _), mean in zip(found[0], means, strict=True)]
-        selector, (updates, _) = max(
-            ((name, point) for name, curve in curves.items() for point in curve), key=lambda each: each[1][1]
-        )
-        return cls(selector, updates, tuple(left_out), float(np.mean(clustering)), curves)
+        every = [(name, trial) for name, own in trials.items() for trial in own]
+        selector, best = max(every, key=lambda each: (each[1].on_others >= 0, each[1].worth))
+        harmless = best.on_others >= 0 and best.worth > 0
+        return cls(selector, best.updates, best.chooses_of if harmless else CLUSTERING, tuple(left_out), trials)
 
     @classmethod
     def from_notes(cls, notes: dict[str, Any]) -> Choice:
         """Return what :meth:`notes` described."""
-        curves = {name: [(int(u), float(v)) for u, v in curve] for name, curve in notes["curves"].items()}
+        trials = {name: [Trial(**trial) for trial in own] for name, own in notes["trials"].items()}
         left_out = tuple(tuple(group) for group in notes["left_out"])
-        return cls(notes["selector"], int(notes["updates"]), left_out, float(notes["clustering"]), curves)
+        return cls(notes["selector"], int(notes["updates"]), notes["chooses_of"], left_out, trials)
 
     def notes(self) -> dict[str, Any]:
         """Return it as plain values, which are kept with the model."""
-        return {
-            "selector": self.selector,
-            "updates": self.updates,
-            "left_out": [list(group) for group in self.left_out],
-            "clustering": self.clustering,
-            "curves": {name: [list(point) for point in curve] for name, curve in self.curves.items()},
-        }
+        return asdict(self) | {"left_out": [list(group) for group in self.left_out]}
 
     def summary(self) -> str:
         """Return one line on what was chosen."""
@@ -99,19 +158,24 @@ class Choice:
             on = "the only condition's own validation images"
         else:
             on = f"conditions left out in turn ({'; '.join(', '.join(group) for group in self.left_out)})"
-        return f"chosen by meta-validation on {on}: {self.selector}, {self.updates} updates"
+        text = f"chosen by meta-validation on {on}: {self.selector}, {self.updates} updates"
+        return text if self.chooses_of == FREE else f"{text}; it chooses of {self.chooses_of}, K-Medoids of the rest"
 
     def table(self) -> list[str]:
         """Return the validations of everything that was tried as a table in text."""
-        steps = [step for step, _ in self.curves[self.selector]]
-        width = max(len("updates"), *(len(name) for name in self.curves))
-        lines = [
-            f"AUROC less that of K-Medoids ({self.clustering:.3f}) on the same validation tasks:",
-            f"{'updates':<{width}} " + " ".join(f"{step:>6}" for step in steps),
-        ]
-        for name, curve in self.curves.items():
-            gains = " ".join(f"{value - self.clustering:+6.3f}" for _, value in curve)
-            lines.append(f"{name:<{width}} {gains}")
+        parts = {"seen": lambda trial: trial.seen}
+        if any(self.left_out):
+            parts |= {
+                "left out": lambda trial: float(np.mean(list(trial.left_out.values()))),
+                "guarded": lambda trial: float(np.mean(list(trial.guarded.values()))),
+            }
+        names = {(name, part): f"{name}: {part}" for name in self.trials for part in parts}
+        width = max(len("updates"), *map(len, names.values()))
+        steps = " ".join(f"{trial.updates:>6}" for trial in self.trials[self.selector])
+        lines = ["AUROC less that of K-Medoids on the same validation tasks:", f"{'updates':<{width}} {steps}"]
+        for (name, part), shown in names.items():
+            gains = " ".join(f"{parts[part](trial):+6.3f}" for trial in self.trials[name])
+            lines.append(f"{shown:<{width}} {gains}")
         return lines
 
 

@@ -18,7 +18,8 @@ from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views
-from activelabel.evaluation.generalise import SELECTORS_TRIED, Choice, groups
+from activelabel.evaluation.generalise import FREE, GUARDED, SELECTORS_TRIED, Choice, Trial, groups
+from activelabel.evaluation.leaving_out import JUDGED, LeftOutValidation, learn_familiarity
 from activelabel.evaluation.plugged import PluggedAgent, PluggedMetaValidation, check_choices
 from activelabel.evaluation.protocol import Strategy, play
 from activelabel.evaluation.report import Report
@@ -67,8 +68,10 @@ class SelectiveRun(Run):
         engine = self.train_env.engine
         # Made now, so that a part with too few images ends the run before any training.
         seen = {"conditions": settings.conditions, "held_out": settings.held_out}
-        validated = {"conditions": settings.left_out, "held_out": ()} if settings.left_out else seen
-        self.val = engine.sibling(split="val", pool=settings.val_pool or settings.pool, **validated)
+        val = {"split": "val", "pool": settings.val_pool or settings.pool}
+        self.val = self.val_seen = engine.sibling(**val)
+        if settings.left_out:
+            self.val = engine.sibling(**val, conditions=settings.left_out, held_out=())
         self.test = {"seen": engine.sibling(split="test", **seen)}
         if settings.held_out:
             self.test["held-out"] = engine.sibling(split="test", conditions=settings.held_out, held_out=())
@@ -108,31 +111,48 @@ class SelectiveRun(Run):
             choice = self._choose()
             chosen = {**SELECTORS_TRIED[choice.selector], "updates": choice.updates, "val_every": choice.updates}
             self._train("model", None, replace(self.settings, **chosen), {"choice": choice.notes()})
+            if choice.chooses_of != FREE:
+                self._guard(choice)
 
     def _finished(self) -> bool:
-        last = self.folder / "checkpoint.zip"
-        if not last.exists():
+        best, last = self.folder / "model.zip", self.folder / "checkpoint.zip"
+        if not (best.exists() and last.exists()):
             return False
-        model = Reinforce.load(last, device="cpu")
-        updates: int = model.notes["choice"]["updates"]
-        return bool(model.num_timesteps >= updates * self.settings.batch_size)
+        choice = Choice.from_notes(Reinforce.load(best, device="cpu").notes["choice"])
+        trained = Reinforce.load(last, device="cpu").num_timesteps >= choice.updates * self.settings.batch_size
+        return trained and (choice.chooses_of == FREE or Reinforce.load(best, device="cpu").familiarity is not None)
+
+    def _guard(self, choice: Choice) -> None:
+        """Give the trained model what tells it which pools to leave to K-Medoids."""
+        model = Reinforce.load(self.folder / "model.zip", device=self.settings.device)
+        familiarity = learn_familiarity(self.train_env.engine, self.val, self.settings.val_tasks)
+        model.familiarity = familiarity if choice.chooses_of == GUARDED else familiarity.limited(0)
+        model.save(self.folder / "model.zip")
 
     def _choose(self) -> Choice:
         """Choose a selector and the number of updates; see :mod:`~activelabel.evaluation.generalise`."""
         left_out = groups(self.train_env.engine.sampler.conditions)
-        clustering: dict[int, float] = {}
-        histories: dict[str, list[list[tuple[int, float]]]] = {}
+        trials = {}
         for name, own in SELECTORS_TRIED.items():
+            found = []
             for i, group in enumerate(left_out):
                 settings = replace(self.settings, generalise=False, against=(), left_out=group, **own)
                 folder = self.folder / "search" / f"{file_name(name)}-{i}"
                 run = SelectiveRun(folder, settings, self.progress, self.cohort)
                 run.write_config()
                 run.train()
-                clustering[i] = run.references["kmedoids"]
-                notes = Reinforce.load(folder / "checkpoint.zip", device="cpu").notes
-                histories.setdefault(name, []).append([(step, value) for step, value in notes["history"]])
-        return Choice.of(left_out, list(clustering.values()), histories)
+                found.append(run.judged())
+            judged = zip(*(own.values() for own in found), strict=True)
+            trials[name] = [Trial.of(step, each) for step, each in zip(found[0], judged, strict=True)]
+        return Choice.of(left_out, trials)
+
+    def judged(self) -> dict[int, dict[str, Any]]:
+        """Return by the number of updates what each validation found, less what K-Medoids reaches: ``seen``, and where
+        conditions were left out of the training ``left_out`` and ``guarded`` of each of them."""
+        notes = Reinforce.load(self.folder / "checkpoint.zip", device="cpu").notes
+        if self.settings.left_out:
+            return {step: found for (step, _), found in zip(notes["history"], notes[JUDGED], strict=True)}
+        return {step: {"seen": value - self.references["kmedoids"]} for step, value in notes["history"]}
 
     def _train(
         self,
@@ -142,10 +162,13 @@ class SelectiveRun(Run):
         kept: dict[str, Any] | None = None,
     ) -> None:
         def watch(best: Path, checkpoint: Path, bar: tqdm) -> MetaValidation:
-            given = (self.val, s.val_tasks, s.val_every, self.references, best, checkpoint, bar)
-            if extends_ours(self.agent):
-                return MetaValidation(*given, kept)
-            return PluggedMetaValidation(s.batch_size, *given)
+            given = (s.val_every, self.references, best, checkpoint, bar)
+            if not extends_ours(self.agent):
+                return PluggedMetaValidation(s.batch_size, self.val, s.val_tasks, *given)
+            if s.left_out:
+                familiarity = learn_familiarity(self.train_env.engine, self.val_seen, s.val_tasks)
+                return LeftOutValidation(self.val, s.val_tasks, self.val_seen, familiarity, *given, kept)
+            return MetaValidation(self.val, s.val_tasks, *given, kept)
 
         steps = s.updates * s.batch_size
         self._learn(name, s, self.train_env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))

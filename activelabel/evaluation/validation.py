@@ -163,7 +163,11 @@ class MetaValidation(Validation):
             scores = play(self.engine, self.model, [k], self.n_tasks)[k]
         if logits:  # a policy of the user's own may score otherwise than by being called
             self.show("logits", logits[0][:SHOWN])
-        return {"auroc": float(np.mean(scores.reward))}
+        return self.reached(scores.reward)
+
+    def reached(self, reward: NDArray[np.float64]) -> dict[str, float]:
+        """Return what :meth:`judge` does of the AUROC of each task, ``(n_tasks,)``."""
+        return {"auroc": float(np.mean(reward))}
 
     def keep(self, path: Path) -> None:
         """See :class:`Validation`."""

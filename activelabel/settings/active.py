@@ -60,7 +60,7 @@ class ActiveRunSettings(OracleSettings):
     agents: ClassVar[tuple[str, ...]] = ("ddqn", "lal-rl", "pretrained")
     of_agents: ClassVar[tuple[str, ...]] = (
         *_OF_AGENTS,
-        *("learning_rate", "lr_factor", "lr_start", "hidden", "scale_candidates"),
+        *("learning_rate", "lr_factor", "lr_start", "hidden", "scale_candidates", "init_scale"),
     )
 
     env: str = "ActiveLabel-v0"
@@ -169,6 +169,9 @@ class ActiveRunSettings(OracleSettings):
     """The value of a batch: mean or sum of its candidates', or each a transition of its own."""
     target: str = "double"
     """Double, or printed: which network chooses the next batch and which values it (Eq. 4)."""
+    init_scale: float = 1.0
+    """What the first weights of the candidates' features are multiplied by; with small ones, what the training data
+    never told apart has little say on other data."""
     act_with: str = "online"
     """The network that chooses: online, or target, which with a small tau is an average of the online one's past."""
     tau: float = 1.0
@@ -265,8 +268,11 @@ class ActiveRunSettings(OracleSettings):
         """Return the agent's keyword arguments."""
         if self.plugged:
             return self._plugged_arguments()
+        policy: dict[str, Any] = {"hidden": list(self.hidden), "standardize": self.scale_candidates}
+        if self.init_scale != 1:
+            policy["init_scale"] = self.init_scale
         return {
             "learning_rate": StepSchedule(self.learning_rate, self.lr_factor, self.lr_start),
-            "policy_kwargs": {"hidden": list(self.hidden), "standardize": self.scale_candidates},
+            "policy_kwargs": policy,
             **{name: getattr(self, name) for name in _AGENT},
         }

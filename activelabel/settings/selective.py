@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from activelabel import plugins
-from activelabel.agents import SELECTORS, StepSchedule
+from activelabel.agents import SELECTORS, AnchoredPolicy, StepSchedule
 from activelabel.agents.arguments import check_anchor, check_arguments, check_precision
 from activelabel.agents.policies import INPUTS
 from activelabel.baselines import BASELINES
@@ -108,16 +108,16 @@ class SelectiveRunSettings(OracleSettings):
     """Share of the training after which it is."""
     selector: str = "bilstm"
     """Bilstm (the paper), gated (per image, by its place in the pool), deep-sets (with mean and maximum of what it
-    reads in the pool), mlp (with those of the images' numbers), or anchored (an mlp, one image of each cluster of
-    K-Medoids)."""
+    reads in the pool), mlp (with those of the images' numbers), anchored (an mlp, one image of each cluster of
+    K-Medoids), or gated-anchored (the same with what gated has for an mlp)."""
     hidden: int = 256
     """Units of the LSTM in each direction, or of each layer of the other selectors."""
     anchor: float = 3.0
-    """Of the anchored selector: what an image's score loses for each median distance to its medoid; 0 is free."""
+    """Of the anchored selectors: what an image's score loses for each median distance to its medoid; 0 is free."""
     anchor_distance: str = "euclidean"
-    """Of the anchored selector: euclidean, or cosine, which clusters the images scaled to unit length."""
+    """Of the anchored selectors: euclidean, or cosine, which clusters the images scaled to unit length."""
     clusters_share: float = 1.0
-    """Of the anchored selector: share of the K images that are bound to a cluster each; the rest is free."""
+    """Of the anchored selectors: share of the K images that are bound to a cluster each; the rest is free."""
     inputs: tuple[str, ...] = ("pool",)
     """What the selector sees of an image: pool, clinical, or both."""
     precision: str = "float32"
@@ -189,7 +189,7 @@ class SelectiveRunSettings(OracleSettings):
         if self.plugged:
             return self._plugged_arguments()
         policy: dict[str, Any] = {"inputs": list(inputs or self.inputs), "hidden": self.hidden}
-        if self.selector == "anchored":
+        if issubclass(SELECTORS[self.selector], AnchoredPolicy):
             policy |= {"anchor": self.anchor, "clusters_share": self.clusters_share, "distance": self.anchor_distance}
         return {
             "policy": SELECTORS[self.selector].__name__,
