@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from activelabel.agents import Reinforce
+from activelabel.baselines import KMedoids
 from activelabel.data import Cohort
 from activelabel.errors import SettingsError
 from activelabel.evaluation import SelectiveRun
+from activelabel.evaluation.leaving_out import learn_familiarity
+from activelabel.evaluation.protocol import play
 from activelabel.settings import SelectiveRunSettings
 
 HELD_OUT = ("Edema", "Atelectasis")
@@ -43,6 +48,39 @@ def test_the_best_model_is_chosen_by_what_is_left_out(cohort: Cohort, tmp_path: 
     found.train()
     history = found.model().notes["history"]
     assert found.model().notes["best"] == max(value for _, value in history)
+
+
+def test_what_each_validation_notes(cohort: Cohort, tmp_path: Path) -> None:
+    """Against the obvious computation, task by task, with the last model."""
+    found = run(tmp_path, cohort, left_out=("Cardiomegaly", "Pneumothorax"), updates=1)
+    found.train()
+    model = found.model()
+    assert isinstance(model, Reinforce)
+    noted = model.notes["judged"][-1]
+    familiarity = learn_familiarity(found.train_env.engine, found.val_seen, 6)
+    gains: dict[str, list[tuple[float, float]]] = {}
+    for i in range(6):
+        task = found.val.sampler.batch([i])
+        pool = found.val.features[task.pool].numpy()
+        own = model.select({"pool": pool, "clinical": np.zeros((1, 20, 3), np.float32)}, [4])[4]
+        medoids = KMedoids(4).select({"pool": pool, "clinical": np.zeros((1, 20, 0), np.float32)}, [4])[4]
+        reward, clustering = (float(found.val.score(task, chosen[:, None]).reward[0, 0]) for chosen in (own, medoids))
+        with_guard = reward if familiarity.familiar(pool)[0] else clustering
+        condition = cohort.classes[int(task.condition[0])]
+        gains.setdefault(condition, []).append((reward - clustering, with_guard - clustering))
+    for column, name in enumerate(("left_out", "guarded")):
+        assert noted[name] == pytest.approx({c: np.mean(own, axis=0)[column] for c, own in gains.items()})
+    on_seen = [play(found.val_seen, strategy, [4], 6)[4].reward.mean() for strategy in (model, KMedoids(4))]
+    assert noted["seen"] == pytest.approx(on_seen[0] - on_seen[1])
+    assert found.judged() == {1: noted}
+
+
+def test_pools_of_the_trained_conditions_are_familiar(cohort: Cohort, tmp_path: Path) -> None:
+    found = run(tmp_path, cohort, left_out=("Cardiomegaly",))
+    familiarity = learn_familiarity(found.train_env.engine, found.val_seen, 50)
+    tasks = found.val_seen.sampler.batch(np.arange(50))
+    statistics = familiarity.statistic(found.val_seen.features[tasks.pool].numpy())
+    assert familiarity.limit == pytest.approx(2 * statistics.max())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -256,3 +257,13 @@ def test_a_read_only_observation_is_accepted() -> None:
     for array in observation.values():
         array.flags.writeable = False
     np.testing.assert_array_equal(values(policy, observation), expected)
+
+
+def test_small_first_weights_of_the_candidates() -> None:
+    plain, small = make_policy(), make_policy(init_scale=0.1)
+    for name, weight in plain.state_dict().items():
+        factor = 0.1 if name.endswith("of_candidate.weight") else 1
+        torch.testing.assert_close(small.state_dict()[name], factor * weight)
+    for policy, scale in ((QPolicy, 0.0), (QPolicy, -1.0), (QPolicy, math.nan), (LalRlPolicy, 0.1)):
+        with pytest.raises(SettingsError, match=f"init_scale={scale} must be positive"):
+            make_policy(policy, init_scale=scale)

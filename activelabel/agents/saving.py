@@ -135,6 +135,9 @@ def restore(
         model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
     if tensors.get("familiarity"):  # files of earlier versions have none
         model.familiarity = Familiarity.of_arrays({n: t.numpy() for n, t in tensors["familiarity"].items()})
+        d = header["observation"]["pool"]["shape"][-1]
+        if len(model.familiarity.centre) != d:
+            raise ValueError(f"pools of {d} numbers an image, compared with {len(model.familiarity.centre)}")
     restore_counters(model, header)
     model._train_rng.set_state(tensors["generators"]["train"])
     model._predict_rng.set_state(tensors["generators"]["predict"])

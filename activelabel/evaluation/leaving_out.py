@@ -20,8 +20,8 @@ POOLS = 400
 
 SLACK = 2.0
 """What the largest T of a validation pool of the trained conditions is multiplied by. Those pools are drawn again and
-again from few images, so that they differ less than pools of other images will; pools of conditions that were left out
-had a T at least ten times as large, or one that could not be told from theirs at all."""
+again from few images, so that they differ less than pools of other images will. Conditions left out of training had a T
+seven to a hundred times as large (Kather, the synthetic cohort), or one that nothing tells apart (NIH)."""
 
 JUDGED = "judged"
 """The note of a model that has, for each validation, what :meth:`LeftOutValidation.reached` finds."""
