@@ -14,7 +14,7 @@ from activelabel.agents import Familiarity, Reinforce, select_images
 from activelabel.agents.familiarity import COMPONENTS, pool_means
 from activelabel.baselines import KMedoids
 from activelabel.data import Cohort
-from activelabel.errors import CheckpointError, SettingsError
+from activelabel.errors import CheckpointError, DataError, SettingsError
 
 Make = Callable[..., Any]
 
@@ -60,6 +60,11 @@ def test_images_of_more_numbers_than_components_and_of_numbers_that_do_not_vary(
     found = Familiarity.fit(constant, constant[:1])
     assert found.whitening.shape == (10, 6)
     assert np.isfinite(found.statistic(constant[None])).all()
+
+
+def test_images_that_are_all_the_same_are_refused() -> None:
+    with pytest.raises(DataError, match="all 5 images of the training have the same features"):
+        Familiarity.fit(np.ones((5, 3), np.float32), np.ones((1, 3), np.float32))
 
 
 def test_the_mean_of_each_conditions_pools() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from activelabel.errors import SettingsError
+from activelabel.errors import DataError, SettingsError
 
 COMPONENTS = 32
 """Principal components in which pools are compared, at most."""
@@ -63,9 +63,17 @@ class Familiarity:
         ----------
         images: float32 ``(n, d)``, those of the training, at least two different ones.
         means: float32 ``(C, d)``, the mean image of the training pools of each condition.
+
+        Raises
+        ------
+        DataError: if the images are all the same.
         """
         centre = images.mean(axis=0, dtype=np.float64)
         _, scales, axes = np.linalg.svd(images - centre, full_matrices=False)
+        if not scales[0] > 0:
+            raise DataError(
+                f"all {len(images)} images of the training have the same features; there is nothing to learn."
+            )
         # What does not vary says nothing, and could not be divided by.
         q = min(COMPONENTS, int((scales > 1e-6 * scales[0]).sum()))
         whitening = (axes[:q] / scales[:q, None] * np.sqrt(len(images))).T
