@@ -49,8 +49,14 @@ SELECTORS_TRIED: dict[str, dict[str, Any]] = {
 }
 """The settings that differ between what is tried, by name; the same for every data set."""
 
-FREE, GUARDED, CLUSTERING = "every pool", "familiar pools", "no pool"
-"""What a chosen selector chooses of; K-Medoids chooses of the rest."""
+FREE = "every pool"
+"""What a selector chooses of that has proved itself, or of which nothing is known."""
+
+GUARDED = "familiar pools"
+"""What another one chooses of; K-Medoids chooses of the rest."""
+
+CLUSTERING = "no pool"
+"""What a selector chooses of where nothing was better than K-Medoids."""
 
 
 @dataclass(frozen=True)
