@@ -142,7 +142,7 @@ def show(s: Settings, found: Sequence[tuple[str, str, list[float]]]) -> None:
     steps = [min(s.updates, s.val_every * (i + 1)) for i in range(len(found[0][-1]))]
     width = max(18, *(len(name) for _, name in table))
     head = f"{'data':<28} {'selector':<{width}} n  {' '.join(f'{step:>7}' for step in steps)}     best  "
-    head += "per condition, at the end"
+    head += f"per {'condition' if s.at_once == 1 else 'group of conditions'}, at the end"
     print(f"{head}\n{'-' * len(head)}")
     for (data, name), curves in table.items():
         values = np.array(curves)
