@@ -13,7 +13,7 @@ not touched. Every selector is trained alike on all sets; only the sizes of task
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class Settings:
     """Rows of the table."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of training."""
+    at_once: int = 1
+    """Conditions that are left out of one training, in the order of the data."""
     updates: int = 160
     """Gradient steps."""
     val_every: int = 20
@@ -88,18 +90,25 @@ def base(data: str, s: Settings) -> SelectiveRunSettings:
     return replace(start, **own, **same, lr_factor=1.0, against=(), device="cpu", threads=1)
 
 
-def cells(s: Settings) -> Iterator[tuple[str, str, SelectiveRunSettings]]:
-    """Yield data set, selector and settings of each training."""
+def cells(s: Settings, rows: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str, SelectiveRunSettings]]:
+    """Yield data set, row and settings of each training.
+
+    Parameters
+    ----------
+    s: what is trained.
+    rows: the settings of all rows that there are, by name.
+    """
     for data in s.data:
         start = base(data, s)
         with tempfile.TemporaryDirectory() as folder:
             seen = SelectiveRun(Path(folder), start, progress=False).train_env.engine.sampler.conditions
         for name in s.selectors:
-            if name not in SELECTORS:
-                raise SettingsError(unknown("selector", name, SELECTORS))
-            for left_out in seen:
+            if name not in rows:
+                raise SettingsError(unknown("selector", name, rows))
+            for first in range(0, len(seen), s.at_once):
+                left_out = seen[first : first + s.at_once]
                 for seed in s.seeds:
-                    yield Path(data).stem, name, replace(start, **SELECTORS[name], left_out=(left_out,), seed=seed)
+                    yield Path(data).stem, name, replace(start, **rows[name], left_out=left_out, seed=seed)
 
 
 def gains(settings: SelectiveRunSettings) -> list[float]:
@@ -114,21 +123,33 @@ def gains(settings: SelectiveRunSettings) -> list[float]:
 
 def measure(s: Settings) -> None:
     """Train and print."""
-    planned = list(cells(s))
+    planned = list(cells(s, SELECTORS))
     found = Parallel(n_jobs=s.jobs)(delayed(gains)(settings) for _, _, settings in planned)
+    show(s, [(data, name, curve) for (data, name, _), curve in zip(planned, found, strict=True)])
+
+
+def show(s: Settings, found: Sequence[tuple[str, str, list[float]]]) -> None:
+    """Print the table.
+
+    Parameters
+    ----------
+    s: what was trained.
+    found: data set, row and what :func:`gains` returns of each training, in the order of :func:`cells`.
+    """
     table: dict[tuple[str, str], list[list[float]]] = {}
-    for (data, name, _), history in zip(planned, found, strict=True):
-        table.setdefault((data, name), []).append(history)
-    steps = [min(s.updates, s.val_every * (i + 1)) for i in range(len(found[0]))]
-    head = f"{'data':<28} {'selector':<18} n  {' '.join(f'{step:>7}' for step in steps)}     best  "
-    head += "per condition, at the end"
+    for data, name, curve in found:
+        table.setdefault((data, name), []).append(curve)
+    steps = [min(s.updates, s.val_every * (i + 1)) for i in range(len(found[0][-1]))]
+    width = max(18, *(len(name) for _, name in table))
+    head = f"{'data':<28} {'selector':<{width}} n  {' '.join(f'{step:>7}' for step in steps)}     best  "
+    head += f"per {'condition' if s.at_once == 1 else 'group of conditions'}, at the end"
     print(f"{head}\n{'-' * len(head)}")
-    for (data, name), histories in table.items():
-        curves = np.array(histories)
-        shown = " ".join(f"{value:+7.4f}" for value in curves.mean(axis=0))
-        each = curves[:, -1].reshape(-1, len(s.seeds)).mean(axis=1)
+    for (data, name), curves in table.items():
+        values = np.array(curves)
+        shown = " ".join(f"{value:+7.4f}" for value in values.mean(axis=0))
+        each = values[:, -1].reshape(-1, len(s.seeds)).mean(axis=1)
         ends = " ".join(f"{value:+.4f}" for value in each)
-        print(f"{data:<28} {name:<18} {len(curves):>2} {shown}  {curves.max(axis=1).mean():+7.4f}  {ends}")
+        print(f"{data:<28} {name:<{width}} {len(values):>2} {shown}  {values.max(axis=1).mean():+7.4f}  {ends}")
     print("AUROC on the left-out condition less K-Medoids', mean over left-out conditions and seeds, by updates.")
 
 
