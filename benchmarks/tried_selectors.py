@@ -20,8 +20,8 @@ from activelabel.agents.anchored import (
     AnchoredPolicy,
     Clustering,
     OnePerCluster,
-    _relative_distances,
     cluster_pool,
+    relative_distances,
 )
 from activelabel.agents.mlp import MLPPolicy, MLPSelector
 from activelabel.agents.policies import Selector, SelectorPolicy, draw_weights
@@ -81,7 +81,7 @@ def cells(baseline: type[Baseline], pool: FloatArray, c: int) -> Clustering:
     What the network is told is what :func:`~activelabel.agents.anchored.cluster_pool` tells, these images being the
     medoids.
     """
-    centres, distances, n = chosen_by(baseline, pool, c), _relative_distances(pool), len(pool)
+    centres, distances, n = chosen_by(baseline, pool, c), relative_distances(pool), len(pool)
     cluster = distances[:, centres].argmin(axis=1).astype(np.int32)
     cluster[centres] = np.arange(c)
     sizes = np.bincount(cluster, minlength=c)
@@ -284,7 +284,7 @@ class AttentionPolicy(AnchoredPolicy):
     one_per_cluster: take the best image of each cluster.
     """
 
-    selector_class = SummarySelector  # type: ignore[assignment]  # mypy reads the parent's as any MLPSelector
+    selector_class = SummarySelector
 
     def __init__(self, *arguments: Any, one_per_cluster: bool = False, **named: Any) -> None:
         super().__init__(*arguments, **named)

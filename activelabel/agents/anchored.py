@@ -102,7 +102,7 @@ def cluster_pool(pool: NDArray[np.float32], c: int) -> Clustering:
     """
     n = len(pool)
     medoids = np.sort(KMedoids(c).choose(pool, np.zeros((n, 0), np.float32), [c])[c])
-    distances = _relative_distances(pool)
+    distances = relative_distances(pool)
     cluster = distances[:, medoids].argmin(axis=1).astype(np.int32)
     cluster[medoids] = np.arange(c)  # of identical images several can be medoids: each keeps its cluster
     sizes = np.bincount(cluster, minlength=c)
@@ -113,7 +113,7 @@ def cluster_pool(pool: NDArray[np.float32], c: int) -> Clustering:
     return Clustering(cluster, extra.astype(np.float32))
 
 
-def _relative_distances(pool: NDArray[np.float32]) -> NDArray[np.float64]:
+def relative_distances(pool: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the distances ``(N, N)`` of all images over their median.
 
     Where more than half of the pairs are identical it is over their mean; where all are, every distance is 0.
