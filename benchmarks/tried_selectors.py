@@ -15,14 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from activelabel.agents.anchored import (
-    NEIGHBOURS,
-    AnchoredPolicy,
-    Clustering,
-    OnePerCluster,
-    cluster_pool,
-    relative_distances,
-)
+from activelabel.agents.anchored import AnchoredPolicy, Clustering, OnePerCluster, cluster_around, cluster_pool
 from activelabel.agents.mlp import MLPPolicy, MLPSelector
 from activelabel.agents.policies import Selector, SelectorPolicy, draw_weights
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, entropy_of_a_draw, log_prob_in_order, top
@@ -76,19 +69,8 @@ def chosen_by(baseline: type[Baseline], pool: FloatArray, c: int) -> IntArray:
 
 
 def cells(baseline: type[Baseline], pool: FloatArray, c: int) -> Clustering:
-    """Split a pool around the images that a baseline chooses: every image goes to the nearest of them, Euclidean.
-
-    What the network is told is what :func:`~activelabel.agents.anchored.cluster_pool` tells, these images being the
-    medoids.
-    """
-    centres, distances, n = chosen_by(baseline, pool, c), relative_distances(pool), len(pool)
-    cluster = distances[:, centres].argmin(axis=1).astype(np.int32)
-    cluster[centres] = np.arange(c)
-    sizes = np.bincount(cluster, minlength=c)
-    nearest = np.sort(distances, axis=1)[:, [min(order, n - 1) for order in NEIGHBOURS]]
-    to_centre = distances[np.arange(n), centres[cluster]]
-    extra = np.column_stack([np.log(sizes[cluster] * c / n), to_centre, nearest])
-    return Clustering(cluster, extra.astype(np.float32))
+    """Split a pool around the images that a baseline chooses."""
+    return cluster_around(pool, chosen_by(baseline, pool, c))
 
 
 KINDS: dict[str, Callable[[FloatArray, int], Clustering]] = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from activelabel.agents import Familiarity, Reinforce, select_images
-from activelabel.agents.familiarity import COMPONENTS, pool_means
+from activelabel.agents.familiarity import COMPONENTS, condition_means
 from activelabel.baselines import KMedoids
 from activelabel.data import Cohort
 from activelabel.errors import CheckpointError, DataError, SettingsError
@@ -69,7 +69,7 @@ def test_images_that_are_all_the_same_are_refused() -> None:
 
 def test_the_mean_of_each_conditions_pools() -> None:
     pools = draw(np.random.default_rng(3), 6, 9)
-    found = pool_means(pools, [7, 3, 7, 7, 3, 3])
+    found = condition_means(pools.mean(axis=1), [7, 3, 7, 7, 3, 3])
     np.testing.assert_allclose(found[0], pools[[1, 4, 5]].reshape(-1, 6).mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], pools[[0, 2, 3]].reshape(-1, 6).mean(axis=0), rtol=1e-4, atol=1e-5)
 
@@ -157,3 +157,11 @@ def test_selecting_from_many_images(guarded: Reinforce, cohort: Cohort) -> None:
         clinical = np.zeros((60, 3), np.float32)
         assert found.tolist() == rows[guarded.select({"pool": pool, "clinical": clinical}, [4])[4]].tolist()
         assert scores.any() == (limit > 0)
+
+
+def test_infinite_features_are_refused_with_a_guard_too(guarded: Reinforce) -> None:
+    for value in (np.inf, np.nan):
+        features = np.random.default_rng(6).standard_normal((40, 8)).astype(np.float32)
+        features[3, 2] = value
+        with pytest.raises(DataError, match="features or clinical variables are infinite, or features NaN"):
+            select_images(guarded, features, 4)

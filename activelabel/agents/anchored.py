@@ -59,6 +59,7 @@ from activelabel.agents.mlp import MLPSelector
 from activelabel.agents.policies import Selector, SelectorPolicy
 from activelabel.agents.selection import SelectionRule, gumbel, log_prob_in_order, top
 from activelabel.baselines import KMedoids
+from activelabel.data.cohort import IntArray
 
 NEIGHBOURS = (1, 5, 20, 50)
 """Which neighbours of an image the network is told the distances of."""
@@ -100,9 +101,19 @@ def cluster_pool(pool: NDArray[np.float32], c: int) -> Clustering:
     pool: float32 ``(N, d)``.
     c: number of clusters, 1 to N.
     """
-    n = len(pool)
-    medoids = np.sort(KMedoids(c).choose(pool, np.zeros((n, 0), np.float32), [c])[c])
-    distances = relative_distances(pool)
+    return cluster_around(pool, np.sort(KMedoids(c).choose(pool, np.zeros((len(pool), 0), np.float32), [c])[c]))
+
+
+def cluster_around(pool: NDArray[np.float32], medoids: IntArray) -> Clustering:
+    """Split a pool around some of its images: every image goes to the nearest of them, Euclidean.
+
+    Parameters
+    ----------
+    pool: float32 ``(N, d)``.
+    medoids: int64 ``(C,)``, different images.
+    """
+    n, c = len(pool), len(medoids)
+    distances = _relative_distances(pool)
     cluster = distances[:, medoids].argmin(axis=1).astype(np.int32)
     cluster[medoids] = np.arange(c)  # of identical images several can be medoids: each keeps its cluster
     sizes = np.bincount(cluster, minlength=c)
@@ -113,7 +124,7 @@ def cluster_pool(pool: NDArray[np.float32], c: int) -> Clustering:
     return Clustering(cluster, extra.astype(np.float32))
 
 
-def relative_distances(pool: NDArray[np.float32]) -> NDArray[np.float64]:
+def _relative_distances(pool: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the distances ``(N, N)`` of all images over their median.
 
     Where more than half of the pairs are identical it is over their mean; where all are, every distance is 0.

@@ -125,14 +125,14 @@ class Familiarity:
         return cls(centre, whitening, means, float(arrays["limit"]))
 
 
-def pool_means(pools: NDArray[np.float32], conditions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the mean image ``(C, d)`` of the pools ``(B, N, d)`` of each condition, in the order of their numbers.
+def condition_means(means: NDArray[np.float32], conditions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean ``(C, d)`` over the pools of each condition, in the order of the conditions' numbers.
 
     Parameters
     ----------
-    pools: of the training.
+    means: ``(B, d)``, the mean image of each pool.
     conditions: ``(B,)``, the condition of each.
     """
-    means = pools.mean(axis=1, dtype=np.float64)
     numbers = np.asarray(conditions)
-    return np.stack([means[numbers == number].mean(axis=0) for number in np.unique(numbers)]).astype(np.float32)
+    found = [means[numbers == number].mean(axis=0, dtype=np.float64) for number in np.unique(numbers)]
+    return np.stack(found).astype(np.float32)

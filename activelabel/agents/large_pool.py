@@ -72,24 +72,27 @@ def select_images(
     check_k(k, m)
     policy = model.policy
 
-    def observed(part: slice) -> dict[str, Tensor]:
-        some = part if rows is None else rows[part]
-        tensors, _ = policy.tensors(_observation(model, features, some, clinical))
-        if not all(bool(tensor.sum().isfinite()) for tensor in tensors.values()):
-            raise DataError("features or clinical variables are infinite, or features NaN; impute or drop them.")
-        return tensors
+    def shown(part: slice) -> dict[str, FloatArray]:
+        return _observation(model, features, part if rows is None else rows[part], clinical)
 
-    def pool(part: slice) -> FloatArray:
-        shown: FloatArray = _observation(model, features, part if rows is None else rows[part], clinical)["pool"][0]
-        return shown
+    def check(finite: bool) -> None:
+        if not finite:
+            raise DataError("features or clinical variables are infinite, or features NaN; impute or drop them.")
+
+    def observed(part: slice) -> dict[str, Tensor]:
+        tensors, _ = policy.tensors(shown(part))
+        check(all(bool(tensor.sum().isfinite()) for tensor in tensors.values()))
+        return tensors
 
     def parts() -> Iterator[Tensor]:
         return (policy.images(observed(part)) for part in blocks(m))
 
     if model.familiarity is not None:
-        total = sum(pool(part).sum(axis=0, dtype=np.float64) for part in blocks(m))
-        if model.familiarity.statistic_of_means(np.asarray(total)[None] / m, m)[0] > model.familiarity.limit:
-            medoids = KMedoids(k).choose(pool(slice(0, m)), np.zeros((m, 0), np.float32), [k])[k]
+        mean = np.sum([shown(part)["pool"][0].sum(axis=0, dtype=np.float64) for part in blocks(m)], axis=0) / m
+        check(bool(np.isfinite(mean).all()))
+        if model.familiarity.statistic_of_means(mean[None], m)[0] > model.familiarity.limit:
+            pool = shown(slice(0, m))["pool"][0]
+            medoids = KMedoids(k).choose(pool, np.zeros((m, 0), np.float32), [k])[k]
             return (medoids if rows is None else rows[medoids]), np.zeros(k, np.float32)
     with torch.no_grad():
         if isinstance(policy.selector, PooledSelector) and not policy.own_rule:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from activelabel.agents.familiarity import Familiarity, pool_means
+from activelabel.agents.familiarity import Familiarity, condition_means
 from activelabel.baselines import KMedoids
 from activelabel.envs import SelectiveLabelEngine
 from activelabel.evaluation.protocol import play
@@ -38,8 +38,8 @@ def learn_familiarity(train: SelectiveLabelEngine, val: SelectiveLabelEngine, n_
     """
     tasks = train.sampler.batch(np.arange(POOLS))
     images = train.features[np.unique(tasks.pool)].cpu().numpy()
-    means = np.concatenate([pools.mean(axis=1, keepdims=True) for pools in _pools(train, POOLS)])
-    found = Familiarity.fit(images, pool_means(means, tasks.condition))
+    means = np.concatenate([pools.mean(axis=1) for pools in _pools(train, POOLS)])
+    found = Familiarity.fit(images, condition_means(means, tasks.condition))
     return found.limited(SLACK * max(found.statistic(pools).max() for pools in _pools(val, n_tasks)))
 
 
@@ -63,6 +63,7 @@ class LeftOutValidation(MetaValidation):
     n_tasks: of each of the two engines.
     seen: of the validation part, with the conditions of the training.
     familiarity: of the training.
+    clustering: float64 ``(n_tasks,)``, what K-Medoids reaches on each task of ``engine``.
     *arguments: of :class:`~activelabel.evaluation.validation.Validation`.
     """
 
@@ -72,18 +73,25 @@ class LeftOutValidation(MetaValidation):
         n_tasks: int,
         seen: SelectiveLabelEngine,
         familiarity: Familiarity,
+        clustering: NDArray[np.float64],
         *arguments: Any,
     ) -> None:
         super().__init__(engine, n_tasks, *arguments)
         self.seen = seen
         self.familiarity = familiarity
+        self.clustering = clustering
 
     @cached_property
-    def _clustering(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What K-Medoids reaches on each task of what was left out, and of the conditions of the training."""
+    def _clustering_seen(self) -> float:
+        """What K-Medoids reaches on the conditions of the training."""
         k = self.model.k
-        left_out, seen = (play(e, KMedoids(k), [k], self.n_tasks)[k].reward for e in (self.engine, self.seen))
-        return left_out, seen
+        return float(play(self.seen, KMedoids(k), [k], self.n_tasks)[k].reward.mean())
+
+    @cached_property
+    def _conditions(self) -> dict[str, NDArray[np.bool_]]:
+        """Which tasks are of each condition that was left out."""
+        numbers = self.engine.sampler.batch(np.arange(self.n_tasks)).condition
+        return {self.engine.cohort.classes[number]: numbers == number for number in np.unique(numbers)}
 
     @cached_property
     def _familiar(self) -> NDArray[np.bool_]:
@@ -95,13 +103,10 @@ class LeftOutValidation(MetaValidation):
         ``left_out`` and ``guarded`` of each condition that was left out."""
         k = self.model.k
         on_seen = play(self.seen, self.model, [k], self.n_tasks)[k].reward
-        clustering, clustering_seen = self._clustering
-        guarded = np.where(self._familiar, reward, clustering)
-        conditions = self.engine.sampler.batch(np.arange(self.n_tasks)).condition
-        rows = {self.engine.cohort.classes[number]: conditions == number for number in np.unique(conditions)}
-        gains = {"left_out": reward - clustering, "guarded": guarded - clustering}
-        found: dict[str, Any] = {"seen": float((on_seen - clustering_seen).mean())}
+        guarded = np.where(self._familiar, reward, self.clustering)
+        gains = {"left_out": reward - self.clustering, "guarded": guarded - self.clustering}
+        found: dict[str, Any] = {"seen": float(on_seen.mean()) - self._clustering_seen}
         for name, gain in gains.items():
-            found[name] = {condition: float(gain[own].mean()) for condition, own in rows.items()}
+            found[name] = {condition: float(gain[own].mean()) for condition, own in self._conditions.items()}
         self.model.notes.setdefault(JUDGED, []).append(found)
         return super().reached(reward) | {"auroc_seen": float(on_seen.mean()), "auroc_guarded": float(guarded.mean())}

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from activelabel.agents import Reinforce, extends_ours
@@ -115,12 +117,12 @@ class SelectiveRun(Run):
                 self._guard(choice)
 
     def _finished(self) -> bool:
-        best, last = self.folder / "model.zip", self.folder / "checkpoint.zip"
-        if not (best.exists() and last.exists()):
+        best = self.folder / "model.zip"
+        if not (best.exists() and (self.folder / "checkpoint.zip").exists()):
             return False
-        choice = Choice.from_notes(Reinforce.load(best, device="cpu").notes["choice"])
-        trained = Reinforce.load(last, device="cpu").num_timesteps >= choice.updates * self.settings.batch_size
-        return trained and (choice.chooses_of == FREE or Reinforce.load(best, device="cpu").familiarity is not None)
+        model = Reinforce.load(best, device="cpu")  # of the only validation, after the last update
+        choice = Choice.from_notes(model.notes["choice"])
+        return choice.chooses_of == FREE or model.familiarity is not None
 
     def _guard(self, choice: Choice) -> None:
         """Give the trained model what tells it which pools to leave to K-Medoids."""
@@ -167,7 +169,8 @@ class SelectiveRun(Run):
                 return PluggedMetaValidation(s.batch_size, self.val, s.val_tasks, *given)
             if s.left_out:
                 familiarity = learn_familiarity(self.train_env.engine, self.val_seen, s.val_tasks)
-                return LeftOutValidation(self.val, s.val_tasks, self.val_seen, familiarity, *given, kept)
+                clustering = self._rewards["kmedoids"]
+                return LeftOutValidation(self.val, s.val_tasks, self.val_seen, familiarity, clustering, *given, kept)
             return MetaValidation(self.val, s.val_tasks, *given, kept)
 
         steps = s.updates * s.batch_size
@@ -183,12 +186,15 @@ class SelectiveRun(Run):
             check_choices(agent, where, lambda engine=engine, asked=asked: play(engine, agent, asked, 2))  # type: ignore[misc]
 
     @cached_property
+    def _rewards(self) -> dict[str, NDArray[np.float64]]:
+        """What random choice and K-Medoids reach on each validation task."""
+        k, n = self.settings.k, self.settings.val_tasks
+        return {name: play(self.val, BASELINES[name](k), [k], n)[k].reward for name in ("random", "kmedoids")}
+
+    @property
     def references(self) -> dict[str, float]:
         """Return what random choice and K-Medoids reach on the validation tasks."""
-        k, n = self.settings.k, self.settings.val_tasks
-        return {
-            name: float(play(self.val, BASELINES[name](k), [k], n)[k].reward.mean()) for name in ("random", "kmedoids")
-        }
+        return {name: float(rewards.mean()) for name, rewards in self._rewards.items()}
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 

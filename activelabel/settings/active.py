@@ -268,9 +268,7 @@ class ActiveRunSettings(OracleSettings):
         """Return the agent's keyword arguments."""
         if self.plugged:
             return self._plugged_arguments()
-        policy: dict[str, Any] = {"hidden": list(self.hidden), "standardize": self.scale_candidates}
-        if self.init_scale != 1:
-            policy["init_scale"] = self.init_scale
+        policy = {"hidden": list(self.hidden), "standardize": self.scale_candidates, "init_scale": self.init_scale}
         return {
             "learning_rate": StepSchedule(self.learning_rate, self.lr_factor, self.lr_start),
             "policy_kwargs": policy,
