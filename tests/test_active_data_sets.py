@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,10 @@ def test_a_run_on_two_data_sets(data: str, three: str, tmp_path: Path, monkeypat
     env = run._env(run.settings, run.trained, run.settings.envs)
     assert isinstance(env, MixedVectorEnv)
     assert [part.num_envs for part in env.parts] == [3, 2]
+    run.settings = replace(run.settings, also_share=0.25)
+    env = run._env(run.settings, run.trained, run.settings.envs)
+    assert isinstance(env, MixedVectorEnv)
+    assert [part.num_envs for part in env.parts] == [4, 1]
     # The best model is the best on the mean of the validation parts.
     model, events = run.model(), EventAccumulator(str(whole)).Reload()
     for tag in ("aulc", "random", "margin"):

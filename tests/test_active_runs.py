@@ -240,6 +240,7 @@ BAD = {
     "unknown further data": (["--train-also", "synthetik"], "Did you mean 'synthetic'"),
     "further data twice": (["--train-also", "digits", "digits"], "train_also=['digits', 'digits'] beside data="),
     "fewer envs than data": (["--train-also", "digits", "--envs", "1"], "envs=1 are fewer than the 2 data sets"),
+    "share of no data": (["--also-share", "0.5"], "also_share=0.5 is of the sets of train_also, and there is none"),
     "unknown class": (["--classes", "A", "Bee"], "unknown class 'Bee'"),
     "unknown feature": (["--features", "margn"], "Did you mean 'margin'"),
     "unknown learner": (["--learner", "softmx"], "Did you mean 'softmax'"),

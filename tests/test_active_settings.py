@@ -224,3 +224,20 @@ def test_further_data_sets_have_the_settings_of_a_run_but_for_names() -> None:
         ActiveRunSettings(data="a", train_also=("digits", "a"))
     with pytest.raises(SettingsError, match="envs=2 are fewer than the 3 data sets that are trained on"):
         dataclasses.replace(run, envs=2)
+
+
+def test_further_data_sets_have_their_share_of_the_envs() -> None:
+    run = ActiveRunSettings(data="a", train_also=("b", "c", "d"), envs=96)
+    assert run.shared_out(96) == [24, 24, 24, 24]
+    assert run.shared_out(6) == [2, 2, 1, 1]
+    few = dataclasses.replace(run, also_share=0.125)
+    assert few.shared_out(96) == [84, 4, 4, 4]
+    assert few.shared_out(40) == [35, 2, 2, 1]
+    assert few.shared_out(4) == [1, 1, 1, 1]  # each has one, whatever the share
+    assert dataclasses.replace(run, also_share=0.999).shared_out(7) == [1, 2, 2, 2]
+    assert {s.also_share for s in few.further()} == {None}
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(SettingsError, match=f"also_share={share} must be above 0 and below 1"):
+            dataclasses.replace(run, also_share=share)
+    with pytest.raises(SettingsError, match=r"also_share=0.5 is of the sets of train_also, and there is none"):
+        ActiveRunSettings(also_share=0.5)

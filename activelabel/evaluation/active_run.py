@@ -143,11 +143,11 @@ class ActiveRun(Run):
         self._learn(name, s, env, s.agent_arguments(), episodes * s.steps, watch, (episodes, "episode"))
 
     def _env(self, s: ActiveRunSettings, engines: Sequence[ActiveLabelEngine], envs: int) -> BatchedVectorEnv:
-        """Return ``envs`` copies of the environment that the agent observes, shared out equally among the engines."""
+        """Return ``envs`` copies of the environment that the agent observes, shared out among the engines."""
         if observes := tuple(getattr(find_agent(s.agent), "observes", ())):
             engines = [engine.sibling(observe=observes) for engine in engines]
-        share, rest = divmod(envs, len(engines))
-        parts = [ActiveLabelVectorEnv(share + (i < rest), engine=engine) for i, engine in enumerate(engines)]
+        shares = self.settings.shared_out(envs) if len(engines) > 1 else [envs]
+        parts = [ActiveLabelVectorEnv(n, engine=engine) for n, engine in zip(shares, engines, strict=True)]
         return parts[0] if len(parts) == 1 else MixedVectorEnv(parts)
 
     def _try(self, agent: PluggedAgent) -> None:

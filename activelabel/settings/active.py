@@ -53,6 +53,11 @@ def check_pool_strategies(names: Sequence[str]) -> None:
             raise SettingsError(f"{said} One of scikit-activeml: {PREFIX}NAME.")
 
 
+def _equally(n: int, parts: int) -> list[int]:
+    """Return n in so many parts; what is left over goes to the first."""
+    return [n // parts + (i < n % parts) for i in range(parts)]
+
+
 @dataclass(frozen=True)
 class ActiveRunSettings(OracleSettings):
     """Everything that determines a run of ``ActiveLabel-v0``."""
@@ -81,8 +86,9 @@ class ActiveRunSettings(OracleSettings):
     typiclust, oracle, skactiveml:NAME, lal-rl (trained on first use), or one of your own."""
     train_also: tuple[str, ...] = ()
     """Further data sets that are trained on beside data, and that the best model is chosen on: names or files, as data.
-    All settings but labels, normal, patient and classes are theirs too; envs are shared out equally. The test is on
-    data alone."""
+    All settings but labels, normal, patient and classes are theirs too. The test is on data alone."""
+    also_share: float | None = None
+    """Share of the envs that play the sets of train_also, as many for each; by default all sets have as many."""
     classes: tuple[str, ...] | None = None
     """Classes to tell apart; by default all."""
     components: int | None = None
@@ -214,6 +220,8 @@ class ActiveRunSettings(OracleSettings):
             raise SettingsError(f"train_also={list(self.train_also)} beside data={self.data} has a data set twice.")
         if self.envs < len(sets):
             raise SettingsError(f"envs={self.envs} are fewer than the {len(sets)} data sets that are trained on.")
+        if self.also_share is not None:
+            self._check_also_share(self.also_share)
         if not self.hidden or min(self.hidden) < 1:
             raise SettingsError(f"hidden={list(self.hidden)} must be sizes of layers, such as 128 128 128.")
         for name in ("shares", "test_shares"):
@@ -258,7 +266,24 @@ class ActiveRunSettings(OracleSettings):
     def further(self) -> list[ActiveRunSettings]:
         """Return the settings for each data set of ``train_also``, as its ``data``."""
         reset: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in OF_THE_DATA}
-        return [replace(self, **reset, data=name, train_also=()) for name in self.train_also]
+        return [replace(self, **reset, data=name, train_also=(), also_share=None) for name in self.train_also]
+
+    def shared_out(self, envs: int) -> list[int]:
+        """Return how many of ``envs`` environments play ``data`` and each set of ``train_also``; each has one at least.
+
+        What is left over of an equal division goes to the first.
+        """
+        also = len(self.train_also)
+        if self.also_share is None:
+            return _equally(envs, 1 + also)
+        others = min(max(round(self.also_share * envs), also), envs - 1)
+        return [envs - others, *_equally(others, also)]
+
+    def _check_also_share(self, share: float) -> None:
+        if not self.train_also:
+            raise SettingsError(f"also_share={share} is of the sets of train_also, and there is none; leave it out.")
+        if not 0 < share < 1:
+            raise SettingsError(f"also_share={share} must be above 0 and below 1.")
 
     def env_arguments(self) -> dict[str, Any]:
         """Return the environment's keyword arguments, but for the cohort and the device."""
