@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.errors import DataError, SettingsError
+from activelabel.principal import principal_axes
 
 COMPONENTS = 32
 """Principal components in which pools are compared, at most."""
@@ -69,14 +70,12 @@ class Familiarity:
         DataError: if the images are all the same.
         """
         centre = images.mean(axis=0, dtype=np.float64)
-        _, scales, axes = np.linalg.svd(images - centre, full_matrices=False)
-        if not scales[0] > 0:
+        axes, deviations = principal_axes(images - centre, COMPONENTS)
+        if not len(axes):
             raise DataError(
                 f"all {len(images)} images of the training have the same features; there is nothing to learn."
             )
-        # What does not vary says nothing, and could not be divided by.
-        q = min(COMPONENTS, int((scales > 1e-6 * scales[0]).sum()))
-        whitening = (axes[:q] / scales[:q, None] * np.sqrt(len(images))).T
+        whitening = (axes / deviations[:, None]).T
         places = (means - centre) @ whitening
         return cls(centre.astype(np.float32), whitening.astype(np.float32), places.astype(np.float32), 0.0)
 

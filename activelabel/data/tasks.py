@@ -14,6 +14,9 @@ from activelabel.seeding import stream
 
 UNCERTAIN = ("positive", "negative", "ignore")
 
+DrawnTask = tuple[np.int64, IntArray, NDArray[np.bool_], IntArray, NDArray[np.bool_]]
+"""A task's condition, pool, which of it are positive, query set, which of it are."""
+
 
 @dataclass(frozen=True, eq=False)
 class TaskBatch:
@@ -23,7 +26,8 @@ class TaskBatch:
     ----------
     index: int64 ``(B,)``, the numbers of the tasks.
     condition: int64 ``(B,)``, the class that is to be told from the normal one.
-    pool, query: int64 ``(B, N)`` and ``(B, Q)``, rows of the cohort, in random order.
+    pool, query: int64 ``(B, N)`` and ``(B, Q)``, rows of the cohort, in random order. From
+        ``len(cohort)`` on they are images that were moved (:mod:`activelabel.envs.augmentation`).
     pool_labels, query_labels: bool ``(B, N)`` and ``(B, Q)``, True where the image is positive.
     """
 
@@ -167,7 +171,7 @@ class TaskSampler:
         condition, pool, pool_labels, query, query_labels = (np.stack(part) for part in zip(*drawn, strict=True))
         return TaskBatch(np.asarray(indices, np.int64), condition, pool, query, pool_labels, query_labels)
 
-    def _draw(self, index: int) -> tuple[np.int64, IntArray, NDArray[np.bool_], IntArray, NDArray[np.bool_]]:
+    def _draw(self, index: int) -> DrawnTask:
         if index < 0:
             raise SettingsError(f"task {index} must not be negative.")
         rng = stream(self.seed, self.name, index)

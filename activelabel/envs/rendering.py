@@ -217,7 +217,7 @@ class SelectiveScenes:
         played: the actions ``(B, K)`` of their step, its info and rewards ``(B,)``; None before it.
         """
         engine, k = self.engine, self.engine.settings.k
-        rows, condition = tasks.pool[i], engine.cohort.classes[tasks.condition[i]]
+        rows, condition = engine.rows_of(tasks.pool[i]), engine.cohort.classes[tasks.condition[i]]
         labelled, fresh = np.full(len(rows), -1), np.empty(0, dtype=np.int64)
         values: dict[str, float | None] = {"chosen": None, "random": None}
         status = f"before the step: {k} of {len(rows)} images may be labelled"

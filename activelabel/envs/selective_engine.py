@@ -16,6 +16,7 @@ from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.data.derived import largest
 from activelabel.devices import resolve_device
 from activelabel.envs.asking import NO_ANSWER, Oracle, Perfect, Questions, answered, check_together, draws_of, paid
+from activelabel.envs.augmentation import AugmentedSampler
 from activelabel.envs.oracles import make_oracle
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
 from activelabel.envs.selections import check_k, check_selections, first_occurrences, support_of
@@ -53,6 +54,8 @@ class SelectiveLabelSettings:
     split_seed: of the split by patient.
     task_seed: of the tasks; task ``i`` of a part is the same for every env that agrees in this and the sizes.
     n_tasks: how many different tasks ``reset`` draws from. (Paper: 10,000 for meta-training.)
+    task_augmentation: share of the tasks of the training part whose condition is made up from the others, 0 to 1; see
+        :mod:`activelabel.envs.augmentation`.
     """
 
     k: int = 10
@@ -72,6 +75,7 @@ class SelectiveLabelSettings:
     split_seed: int = 0
     task_seed: int = 0
     n_tasks: int = 10_000
+    task_augmentation: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("k", "pool", "query", "n_tasks"):
@@ -86,6 +90,8 @@ class SelectiveLabelSettings:
             raise SettingsError(unknown("treatment of duplicates", self.duplicates, DUPLICATES))
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
+        if not 0 <= self.task_augmentation <= 1:
+            raise SettingsError(f"task_augmentation={self.task_augmentation} is a share of tasks; it is from 0 to 1.")
         make_predictor(self.predictor)
         if not isinstance(self.oracle_arguments, dict):
             raise SettingsError(f"oracle_arguments={self.oracle_arguments!r} must be names and values.")
@@ -169,6 +175,7 @@ class SelectiveLabelEngine:
         self.features = torch.from_numpy(features).to(self.device)
         self.clinical = torch.from_numpy(clinical).to(self.device)
         self.predictor = make_predictor(settings.predictor)
+        self._augment()
 
     def _make_sampler(self) -> TaskSampler:
         settings = self.settings
@@ -187,6 +194,23 @@ class SelectiveLabelEngine:
         for condition in sampler.conditions:
             self.oracle.check(self.cohort, self._classes(self.cohort.class_index(condition)))
         return sampler
+
+    def _augment(self) -> None:
+        """Put the images of made-up conditions behind those of the cohort, where the settings ask for them."""
+        n = len(self.cohort)
+        self.features, self.clinical = self.features[:n], self.clinical[:n]
+        self.origin = np.arange(n)
+        if self.settings.task_augmentation and self.settings.split == "train":
+            features = self.features.cpu().numpy()
+            sampler = AugmentedSampler(self.sampler, features, self.settings.task_augmentation)
+            self.sampler = sampler
+            self.origin = np.concatenate([self.origin, sampler.origin])
+            self.features = torch.cat([self.features, torch.from_numpy(sampler.features).to(self.device)])
+            self.clinical = torch.cat([self.clinical, self.clinical[torch.from_numpy(sampler.origin).to(self.device)]])
+
+    def rows_of(self, images: IntArray) -> IntArray:
+        """Return the rows of the cohort of images of tasks; of one that was moved, the row that it was."""
+        return self.origin[images]
 
     def _classes(self, condition: int) -> tuple[str, str]:
         """Return the names of the two classes of a task: negative, positive."""
@@ -215,6 +239,7 @@ class SelectiveLabelEngine:
         if {"oracle", "oracle_arguments"} & set(changes):
             other.oracle = make_oracle(other.settings.oracle, **other.settings.oracle_arguments)
         other.sampler = other._make_sampler()
+        other._augment()
         return other
 
     @property
@@ -287,7 +312,7 @@ class SelectiveLabelEngine:
         budget = torch.full((batch * m,), k, device=self.device)
         asks = torch.from_numpy(fresh.reshape(batch * m, k)).to(self.device)
         asked = paid(self.oracle, each, asks, budget)[0].reshape(batch, -1)
-        rows = np.take_along_axis(tasks.pool, selections.reshape(batch, -1), axis=1)
+        rows = self.rows_of(np.take_along_axis(tasks.pool, selections.reshape(batch, -1), axis=1))
         answers = torch.empty_like(slots)
         for condition in np.unique(tasks.condition):  # the classes of a question have names
             of = np.flatnonzero(tasks.condition == condition)
@@ -308,7 +333,7 @@ class SelectiveLabelEngine:
         outcome = self.score(tasks, selections)
         info = {
             **self.task_info(tasks),
-            "ids": np.take_along_axis(tasks.pool, actions, axis=1),
+            "ids": self.rows_of(np.take_along_axis(tasks.pool, actions, axis=1)),
             "labels": outcome.answers[:, 0].astype(np.int8),
             "n_labelled": outcome.n_labelled[:, 0],
             "positives": outcome.positives[:, 0],

@@ -1,22 +1,23 @@
 """Choosing a selector for conditions that nobody trained on, by validation alone.
 
-What helps on the conditions of the training can harm on others, and on those it does not show. So each selector of
-:data:`SELECTORS_TRIED` is trained while some of the seen conditions are left out, the conditions in turn, in at most
-:data:`FOLDS` groups. It validates on unseen images of the conditions that it was trained on and of those left out, and
-what counts is the mean of the two: AUROC less that of K-Medoids on the same tasks. Selector and number of updates are
-chosen together; then it is trained on all seen conditions for so many updates.
+What helps on the conditions of the training can harm on others, and on those it does not show. So the selectors learn
+from made-up conditions as well (:mod:`activelabel.envs.augmentation`), and each of :data:`SELECTORS_TRIED` is trained
+while some of the seen conditions are left out, the conditions in turn (:func:`groups`). It validates on unseen images
+of the conditions that it was trained on and of those left out, and what counts is the mean of the two: AUROC less that
+of K-Medoids on the same tasks. Selector and number of updates are chosen together; then it is trained on all seen
+conditions for so many updates.
 
 Two things keep it from doing harm where it has not proved itself:
 
 - On pools that are not familiar (:mod:`activelabel.agents.familiarity`) it leaves the choice to K-Medoids, and is
   judged with this guard, unless it was above K-Medoids on what was left out by more than chance: the lower end of the
-  one-sided 95 % interval over conditions is above 0. Fewer than :data:`ENOUGH` conditions say nothing of how much
-  conditions differ.
+  one-sided 95 % interval over conditions is above 0.
 - What loses to K-Medoids on conditions that were left out, with the guard if it has one, is not chosen; if there is
   nothing else, K-Medoids chooses of all pools.
 
-Where there is one condition, none can be left out: it validates on its own validation images, nothing is known of other
-conditions and no guard can be judged, and the choice says so.
+Of fewer than :data:`ENOUGH` conditions none is left out: a training on one condition alone does not show what several
+teach. The selectors validate on unseen images of these conditions, nothing is known of others and no guard can be
+judged, and the choice says so.
 
 ::
 
@@ -34,17 +35,16 @@ import numpy as np
 from scipy import stats
 
 FOLDS = 2
-"""Groups of conditions that are left out in turn, at most."""
+"""Groups of conditions that are left out in turn; as many as there are conditions where these are fewer than four."""
 
 ENOUGH = 3
-"""Conditions from which on an interval over them is made."""
+"""Conditions from which on some are left out."""
 
 SELECTORS_TRIED: dict[str, dict[str, Any]] = {
-    "bilstm": {"selector": "bilstm", "hidden": 64},
-    "mlp": {"selector": "mlp", "hidden": 128},
+    "mlp": {"selector": "mlp", "hidden": 128, "task_augmentation": 0.5},
     "gated, anchored": {
-        **{"selector": "gated-anchored", "hidden": 64, "anchor": 3.0, "anchor_distance": "cosine"},
-        **{"learning_rate": 2e-3, "n_samples": 16},
+        **{"selector": "gated-anchored", "hidden": 64, "anchor": 1.0, "anchor_distance": "cosine"},
+        **{"learning_rate": 2e-3, "n_samples": 16, "task_augmentation": 0.5},
     },
 }
 """The settings that differ between what is tried, by name; the same for every data set."""
@@ -90,7 +90,7 @@ class Trial:
     def proven(self) -> bool:
         """Whether it is above K-Medoids on conditions that are new to it by more than chance."""
         gains = np.array(list(self.left_out.values()))
-        if len(gains) < ENOUGH:
+        if len(gains) < 2:
             return False
         error = gains.std(ddof=1) / np.sqrt(len(gains))
         return bool(gains.mean() - stats.t.ppf(0.95, len(gains) - 1) * error > 0)
@@ -161,7 +161,7 @@ class Choice:
     def summary(self) -> str:
         """Return one line on what was chosen."""
         if not any(self.left_out):
-            on = "the only condition's own validation images"
+            on = "unseen images of the conditions of the training, too few to leave one out"
         else:
             on = f"conditions left out in turn ({'; '.join(', '.join(group) for group in self.left_out)})"
         text = f"chosen by meta-validation on {on}: {self.selector}, {self.updates} updates"
@@ -186,11 +186,12 @@ class Choice:
 
 
 def groups(conditions: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the groups of conditions that are left out in turn: each condition is in one of them.
+    """Return the groups of conditions that are left out in turn: each condition is in one of them, and at least two are
+    in the others.
 
-    One condition alone gives a single empty group.
+    Fewer than :data:`ENOUGH` conditions give a single empty group.
     """
-    if len(conditions) < 2:
+    if len(conditions) < ENOUGH:
         return [()]
-    n = min(FOLDS, len(conditions))
+    n = FOLDS if len(conditions) - len(conditions[::FOLDS]) > 1 else len(conditions)
     return [tuple(conditions[i::n]) for i in range(n)]

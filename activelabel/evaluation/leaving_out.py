@@ -36,6 +36,7 @@ def learn_familiarity(train: SelectiveLabelEngine, val: SelectiveLabelEngine, n_
     val: of the validation part, with the same conditions; its pools set the limit.
     n_tasks: tasks of it.
     """
+    train = train.sibling(task_augmentation=0.0)  # what is made up is not what is known
     tasks = train.sampler.batch(np.arange(POOLS))
     images = train.features[np.unique(tasks.pool)].cpu().numpy()
     means = np.concatenate([pools.mean(axis=1) for pools in _pools(train, POOLS)])

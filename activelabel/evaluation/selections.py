@@ -90,11 +90,11 @@ def collect(engine: SelectiveLabelEngine, strategy: Strategy, k: int, n_tasks: i
     size = engine.settings.pool
     return Selections(
         np.concatenate([tasks.index for tasks, _ in played]),
-        np.concatenate([tasks.pool for tasks, _ in played]),
+        np.concatenate([engine.rows_of(tasks.pool) for tasks, _ in played]),
         np.concatenate([tasks.pool_labels for tasks, _ in played]).astype(np.int64),
         np.concatenate([check_selections(chosen[k][:, None], len(tasks), size)[:, 0] for tasks, chosen in played]),
         ("negative", "positive"),
-        engine.features.cpu().numpy(),
+        engine.features[: len(engine.cohort)].cpu().numpy(),
     )
 
 

@@ -20,8 +20,8 @@ STRATEGIES = (*BASELINES, "clinical")
 
 
 GENERALISE: dict[str, Any] = {
-    **{"generalise": True, "updates": 160, "val_every": 20, "batch_size": 32, "n_samples": 8},
-    **{"baseline": "leave-one-out", "replacement": False, "learning_rate": 1e-3, "lr_factor": 1.0},
+    **{"generalise": True, "updates": 200, "val_every": 40, "batch_size": 32, "n_samples": 8},
+    **{"baseline": "leave-one-out", "replacement": False, "learning_rate": 1e-3, "lr_factor": 0.1, "lr_start": 0.6},
 }
 """What ``--generalise`` brings with it, the same on every preset."""
 
@@ -90,6 +90,8 @@ class SelectiveRunSettings(OracleSettings):
     """Positive, negative or ignore: what an uncertain label counts as."""
     n_tasks: int = 10_000
     """Different training tasks."""
+    task_augmentation: float = 0.0
+    """Share of the training tasks whose condition is made up from the others."""
     updates: int = 200
     """Gradient steps."""
     batch_size: int = 32
