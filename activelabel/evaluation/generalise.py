@@ -38,7 +38,7 @@ FOLDS = 2
 """Groups of conditions that are left out in turn; as many as there are conditions where these are fewer than four."""
 
 ENOUGH = 3
-"""Conditions from which on some are left out."""
+"""Conditions from which on some are left out, and an interval over them is made."""
 
 SELECTORS_TRIED: dict[str, dict[str, Any]] = {
     "mlp": {"selector": "mlp", "hidden": 128, "task_augmentation": 0.5},
@@ -90,7 +90,7 @@ class Trial:
     def proven(self) -> bool:
         """Whether it is above K-Medoids on conditions that are new to it by more than chance."""
         gains = np.array(list(self.left_out.values()))
-        if len(gains) < 2:
+        if len(gains) < ENOUGH:
             return False
         error = gains.std(ddof=1) / np.sqrt(len(gains))
         return bool(gains.mean() - stats.t.ppf(0.95, len(gains) - 1) * error > 0)
