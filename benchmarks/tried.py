@@ -28,7 +28,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
-from activelabel.agents import AnchoredPolicy, MLPPolicy, Reinforce
+from activelabel.agents import AnchoredPolicy, GatedAnchoredPolicy, MLPPolicy, Reinforce
 from activelabel.agents.policies import Selector, SelectorPolicy
 from activelabel.agents.selection import top
 from activelabel.cli import run_command
@@ -72,6 +72,7 @@ class Variant:
 
 
 _ANCHORED = {"selector": "anchored", "anchor": 3.0}
+_GATED = {"selector": "gated-anchored", "anchor": 1.0, "anchor_distance": "cosine"}
 _FREE = {"selector": "anchored", "anchor": 0.0}
 
 VARIANTS: dict[str, Variant] = {
@@ -93,6 +94,9 @@ VARIANTS: dict[str, Variant] = {
     "attention, one a cluster": Variant(AttentionPolicy, {"one_per_cluster": True}, _ANCHORED),
     "K of 2K medoids": Variant(OfMedoidsPolicy),
     "2K, pruned to K": Variant(PrunedPolicy),
+    "task augmentation": Variant(settings={"selector": "mlp", "task_augmentation": 0.5}),
+    "gated, anchored": Variant(GatedAnchoredPolicy, settings=_GATED),
+    "the same, task augmentation": Variant(GatedAnchoredPolicy, settings={**_GATED, "task_augmentation": 0.5}),
 }
 """What is tried, by the name in the table."""
 
