@@ -175,9 +175,9 @@ def test_environments_have_it(make_env: Callable[..., gym.Env[Any, Any]], make_v
     assert np.asarray(env.render()).ndim == 3
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_a_share_is_from_0_to_1(share: float) -> None:
-    with pytest.raises(SettingsError, match=f"task_augmentation={share} is a share of tasks; it is from 0 to 1"):
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "half"])
+def test_a_share_is_from_0_to_1(share: Any) -> None:
+    with pytest.raises(SettingsError, match=f"task_augmentation={share!r} is a share of tasks, a number from 0 to 1"):
         replace(SETTINGS, task_augmentation=share)
     with pytest.raises(SettingsError, match="task_augmentation"):
         SelectiveRunSettings(task_augmentation=share)

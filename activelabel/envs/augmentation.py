@@ -8,9 +8,9 @@ principal components), a made-up condition has its mean at::
 
     normal mean + a d_c + b |d_c| u        a from 0 to 0.5, b from 0.3 to 1.3, u a random direction of length 1
 
-and its images are training images of c, moved there, their differences from their mean times 1 to 1.5. So it is in
-another place than c is, as far from the normal images or nearer, and varies more. Its negatives are
-the normal images as they are, pools and query sets are drawn as always.
+and its images are training images of c, moved there, their differences from their mean times 1 to 1.5. So it lies in
+another direction from the normal images than c does, mostly nearer to them, and varies more. Its negatives are the
+normal images as they are; pools and query sets are drawn as always.
 
 Images of other parts and of conditions that are held out have no part in this.
 
@@ -28,6 +28,7 @@ import numpy as np
 
 from activelabel.data import TaskSampler
 from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.data.derived import largest
 from activelabel.data.tasks import DrawnTask
 from activelabel.principal import principal_axes
 from activelabel.seeding import stream
@@ -72,7 +73,7 @@ class AugmentedSampler(TaskSampler):
         normal = _some(rng, np.unique(np.concatenate(self._negatives)), most)
         self.features: FloatArray = _moved(rng, [features[rows] for rows in images], features[normal], of)
         """The moved images, float32 ``(V, d)``, no number beyond the largest of the cohort."""
-        bound = np.abs(features).max()
+        bound = largest(features)
         np.clip(self.features, -bound, bound, out=self.features)
 
     def _draw(self, index: int) -> DrawnTask:

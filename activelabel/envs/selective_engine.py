@@ -90,8 +90,10 @@ class SelectiveLabelSettings:
             raise SettingsError(unknown("treatment of duplicates", self.duplicates, DUPLICATES))
         if isinstance(self.fractions, str) and self.fractions != "published":
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
-        if not 0 <= self.task_augmentation <= 1:
-            raise SettingsError(f"task_augmentation={self.task_augmentation} is a share of tasks; it is from 0 to 1.")
+        if not (isinstance(self.task_augmentation, (int, float)) and 0 <= self.task_augmentation <= 1):
+            raise SettingsError(
+                f"task_augmentation={self.task_augmentation} is a share of tasks, a number from 0 to 1."
+            )
         make_predictor(self.predictor)
         if not isinstance(self.oracle_arguments, dict):
             raise SettingsError(f"oracle_arguments={self.oracle_arguments!r} must be names and values.")

@@ -95,10 +95,17 @@ class SelectiveRun(Run):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def _env(self, s: SelectiveRunSettings, standardizer: Standardizer | None) -> SelectiveLabelVectorEnv:
-        # New memory for every observation takes longer than all else that is not the network; agents of others may keep
-        # what they have seen.
-        own = {"standardizer": standardizer, "device": s.device, "copy": not extends_ours(self.agent)}
-        return SelectiveLabelVectorEnv(s.batch_size, self.cohort, **own, **s.env_arguments())
+        """Return the training environment; without a standardisation it is fitted."""
+        return SelectiveLabelVectorEnv(
+            s.batch_size,
+            self.cohort,
+            standardizer=standardizer,
+            device=s.device,
+            # New memory for every observation takes longer than all else that is not the network; agents of others
+            # may keep what they have seen.
+            copy=not extends_ours(self.agent),
+            **s.env_arguments(),
+        )
 
     def train(self) -> None:
         """Train the agent, or go on where the last checkpoint was written.
