@@ -92,7 +92,7 @@ class SelectiveLabelSettings:
             raise SettingsError(f"fractions='{self.fractions}'; give three shares or 'published'.")
         if not (isinstance(self.task_augmentation, (int, float)) and 0 <= self.task_augmentation <= 1):
             raise SettingsError(
-                f"task_augmentation={self.task_augmentation} is a share of tasks, a number from 0 to 1."
+                f"task_augmentation={self.task_augmentation!r} is a share of tasks, a number from 0 to 1."
             )
         make_predictor(self.predictor)
         if not isinstance(self.oracle_arguments, dict):
