@@ -98,8 +98,7 @@ def test_a_share_of_the_tasks_has_other_positives(engine: SelectiveLabelEngine, 
         np.testing.assert_array_equal(getattr(found, name), getattr(before, name))
     changed = []
     for i in range(n):
-        negatives = [(part[i][~labels[i]]) for part, labels in ((found.pool, found.pool_labels),)]
-        np.testing.assert_array_equal(negatives[0], before.pool[i][~before.pool_labels[i]])
+        np.testing.assert_array_equal(found.pool[i][~found.pool_labels[i]], before.pool[i][~before.pool_labels[i]])
         np.testing.assert_array_equal(found.query[i][~found.query_labels[i]], before.query[i][~before.query_labels[i]])
         positives = np.concatenate([found.pool[i][found.pool_labels[i]], found.query[i][found.query_labels[i]]])
         assert len(np.unique(positives)) == len(positives)  # pool and query set are disjoint

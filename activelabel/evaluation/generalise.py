@@ -1,11 +1,11 @@
 """Choosing a selector for conditions that nobody trained on, by validation alone.
 
-What helps on the conditions of the training can harm on others, and on those it does not show. So the selectors learn
-from made-up conditions as well (:mod:`activelabel.envs.augmentation`), and each of :data:`SELECTORS_TRIED` is trained
-while some of the seen conditions are left out, the conditions in turn (:func:`groups`). It validates on unseen images
-of the conditions that it was trained on and of those left out, and what counts is the mean of the two: AUROC less that
-of K-Medoids on the same tasks. Selector and number of updates are chosen together; then it is trained on all seen
-conditions for so many updates.
+What helps on the conditions of the training can harm on others, and on those it does not show. So the command lets the
+selectors learn from made-up conditions as well (:mod:`activelabel.envs.augmentation`), and each of
+:data:`SELECTORS_TRIED` is trained while some of the seen conditions are left out, the conditions in turn
+(:func:`groups`). It validates on unseen images of the conditions that it was trained on and of those left out, and what
+counts is the mean of the two: AUROC less that of K-Medoids on the same tasks. Selector and number of updates are chosen
+together; then it is trained on all seen conditions for so many updates.
 
 Two things keep it from doing harm where it has not proved itself:
 
@@ -41,10 +41,10 @@ ENOUGH = 3
 """Conditions from which on some are left out, and an interval over them is made."""
 
 SELECTORS_TRIED: dict[str, dict[str, Any]] = {
-    "mlp": {"selector": "mlp", "hidden": 128, "task_augmentation": 0.5},
+    "mlp": {"selector": "mlp", "hidden": 128},
     "gated, anchored": {
         **{"selector": "gated-anchored", "hidden": 64, "anchor": 1.0, "anchor_distance": "cosine"},
-        **{"learning_rate": 2e-3, "n_samples": 16, "task_augmentation": 0.5},
+        **{"learning_rate": 2e-3, "n_samples": 16},
     },
 }
 """The settings that differ between what is tried, by name; the same for every data set."""

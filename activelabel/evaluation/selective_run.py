@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from activelabel.agents import Reinforce, extends_ours
 from activelabel.baselines import BASELINES, make_baseline
-from activelabel.data import Cohort, Standardizer
+from activelabel.data import Cohort
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
@@ -57,8 +57,16 @@ class SelectiveRun(Run):
         super().__init__(folder, settings, progress, cohort)
         best = folder / "model.zip"
         ours = extends_ours(self.agent)
-        standardizer = self.agent.load(best).standardizer if ours and best.exists() else None
-        self.train_env = self._env(settings, standardizer)
+        self.train_env = SelectiveLabelVectorEnv(
+            settings.batch_size,
+            self.cohort,
+            standardizer=self.agent.load(best).standardizer if ours and best.exists() else None,
+            device=settings.device,
+            # New memory for every observation takes longer than all else that is not the network; agents of others
+            # may keep what they have seen.
+            copy=not ours,
+            **settings.env_arguments(),
+        )
         engine = self.train_env.engine
         # Made now, so that a part with too few images ends the run before any training.
         seen = {"conditions": settings.conditions, "held_out": settings.held_out}
@@ -93,19 +101,6 @@ class SelectiveRun(Run):
         return Choice.from_notes(notes["choice"]).table() if "choice" in notes else []
 
     # -- training -----------------------------------------------------------------------------------------------------
-
-    def _env(self, s: SelectiveRunSettings, standardizer: Standardizer | None) -> SelectiveLabelVectorEnv:
-        """Return the training environment; without a standardisation it is fitted."""
-        return SelectiveLabelVectorEnv(
-            s.batch_size,
-            self.cohort,
-            standardizer=standardizer,
-            device=s.device,
-            # New memory for every observation takes longer than all else that is not the network; agents of others
-            # may keep what they have seen.
-            copy=not extends_ours(self.agent),
-            **s.env_arguments(),
-        )
 
     def train(self) -> None:
         """Train the agent, or go on where the last checkpoint was written.
@@ -178,10 +173,8 @@ class SelectiveRun(Run):
                 return LeftOutValidation(self.val, s.val_tasks, self.val_seen, familiarity, clustering, *given, kept)
             return MetaValidation(self.val, s.val_tasks, *given, kept)
 
-        env, steps = self.train_env, s.updates * s.batch_size
-        if s.task_augmentation != self.settings.task_augmentation:  # what was chosen has its own
-            env = self._env(s, env.standardizer)
-        self._learn(name, s, env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))
+        steps = s.updates * s.batch_size
+        self._learn(name, s, self.train_env, s.agent_arguments(inputs), steps, watch, (s.updates, "update"))
 
     def _try(self, agent: PluggedAgent) -> None:
         """See :class:`~activelabel.evaluation.run.Run`."""

@@ -22,6 +22,7 @@ STRATEGIES = (*BASELINES, "clinical")
 GENERALISE: dict[str, Any] = {
     **{"generalise": True, "updates": 200, "val_every": 40, "batch_size": 32, "n_samples": 8},
     **{"baseline": "leave-one-out", "replacement": False, "learning_rate": 1e-3, "lr_factor": 0.1, "lr_start": 0.6},
+    **{"task_augmentation": 0.5},
 }
 """What ``--generalise`` brings with it, the same on every preset."""
 
