@@ -21,6 +21,7 @@ from activelabel.evaluation.generalise import (
     CLUSTERING,
     FOLDS,
     FREE,
+    FREEDOM,
     GUARDED,
     SELECTORS_TRIED,
     Choice,
@@ -33,7 +34,7 @@ CONDITIONS = ("Cardiomegaly", "Consolidation", "Pneumothorax")
 TINY: dict[str, Any] = {
     **{"pool": 20, "query": 12, "k": 4, "updates": 2, "batch_size": 4, "n_samples": 2, "val_every": 1},
     **{"val_tasks": 6, "test_tasks": 4, "held_out": ("Edema", "Atelectasis"), "device": "cpu", "threads": 1},
-    **{"conditions": CONDITIONS, "generalise": True},
+    **{"conditions": CONDITIONS, "generalise": True, "members": 2},
 }
 
 
@@ -128,6 +129,21 @@ def test_where_nothing_is_better_k_medoids_chooses(trials: list[Trial]) -> None:
     assert found.summary().endswith("it chooses of no pool, K-Medoids of the rest")
 
 
+@pytest.mark.parametrize("more", [0.9 * FREEDOM, 1.1 * FREEDOM])
+def test_where_none_is_left_out_a_free_choice_has_to_gain_more_and_all_updates_are_made(more: float) -> None:
+    trials = {
+        "mlp": [trial(10, 0.9, []), trial(20, 0.02 + more, [])],
+        "gated, anchored": [trial(10, 0.8, []), trial(20, 0.02, [])],
+    }
+    found = Choice.of([()], trials)
+    chosen = "mlp" if more > FREEDOM else "gated, anchored"
+    assert (found.selector, found.updates, found.chooses_of) == (chosen, 20, FREE)
+    # With conditions that were left out, what is gained is what counts, at any of the updates.
+    with_others = {name: [trial(t.updates, t.seen, [0.0]) for t in own] for name, own in trials.items()}
+    found = Choice.of([("0",)], with_others)
+    assert (found.selector, found.updates) == ("mlp", 10)
+
+
 def test_it_trains_what_was_chosen_on_all_conditions(cohort: Cohort, tmp_path: Path) -> None:
     found = run(tmp_path, cohort)
     found.train()
@@ -141,7 +157,7 @@ def test_it_trains_what_was_chosen_on_all_conditions(cohort: Cohort, tmp_path: P
         judged = []
         for i, left_out in enumerate(groups(CONDITIONS)):
             folder = tmp_path / "search" / f"{name.replace(', ', '--')}-{i}"
-            settings = replace(found.settings, generalise=False, against=(), left_out=left_out, **own)
+            settings = replace(found.settings, generalise=False, against=(), left_out=left_out, members=1, **own)
             assert (folder / "config.yaml").read_text() == settings.to_yaml()
             judged.append(Reinforce.load(folder / "checkpoint.zip").notes["judged"])
             assert set(judged[-1][0]["left_out"]) <= set(left_out)
@@ -151,6 +167,7 @@ def test_it_trains_what_was_chosen_on_all_conditions(cohort: Cohort, tmp_path: P
     assert Choice.of(choice.left_out, choice.trials) == choice
     # And the model is that of a plain run with these settings, but for the guard.
     chosen = {**SELECTORS_TRIED[choice.selector], "updates": choice.updates, "val_every": choice.updates}
+    chosen["members"] = 1 if choice.chooses_of == CLUSTERING else 2
     plain = run(tmp_path / "plain", cohort, generalise=False, **chosen)
     plain.train()
     observation, expected = some_pools(cohort), plain.model()
@@ -158,7 +175,8 @@ def test_it_trains_what_was_chosen_on_all_conditions(cohort: Cohort, tmp_path: P
     expected.familiarity = model.familiarity
     np.testing.assert_array_equal(model.select(observation, [4])[4], expected.select(observation, [4])[4])
     assert isinstance(model.policy, AnchoredPolicy) == ("anchored" in choice.selector)
-    assert found.best() == choice.summary()
+    of_all = "; the mean of the logits of 2 trainings"
+    assert found.best() == choice.summary() + ("" if choice.chooses_of == CLUSTERING else of_all)
     assert found.choice() == choice.table()
     assert plain.choice() == []
 
@@ -242,7 +260,7 @@ def test_few_conditions_are_validated_on_themselves(
 def test_the_command_line_brings_the_settings_with_it() -> None:
     settings = preset("kather", data="kather.npz", generalise=True)
     assert (settings.generalise, settings.updates, settings.batch_size) == (True, 200, 32)
-    assert settings.task_augmentation == 0.5
+    assert (settings.task_augmentation, settings.members) == (0.5, 5)
     assert settings.conditions is not None
     with pytest.raises(SettingsError, match=r"generalise chooses a selector of reinforce.*; 'ddqn' has none"):
         preset("kather", env="ActiveLabel-v0", generalise=True)

@@ -88,6 +88,8 @@ def with_header(data: bytes, *place: Any, value: Any) -> bytes:
     [
         ("reinforce", ("policy_kwargs", "hidden"), 20_000, "far larger than the file"),
         ("reinforce", ("policy_kwargs", "hidden"), 3, "weights 'selector"),
+        ("reinforce", ("policy_kwargs", "members"), 10**9, "1000000000 members, and weights of 0"),
+        ("reinforce", ("policy_kwargs", "members"), 2, "2 members, and weights of 0"),
         ("reinforce", ("observation", "pool", "shape"), [200_000, 4000], "observation of shape"),
         ("reinforce", ("action",), "x", "contents do not fit"),
         ("reinforce", ("settings", "seed"), 1.5, "seed is 1.5, not int"),

@@ -10,6 +10,7 @@ from activelabel import plugins
 from activelabel.agents.anchored import AnchoredPolicy, GatedAnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
+from activelabel.agents.ensemble import join
 from activelabel.agents.familiarity import Familiarity
 from activelabel.agents.gated import GatedPolicy
 from activelabel.agents.lal_rl import LAL_RL_ENV, LalRl
@@ -102,6 +103,7 @@ __all__ = [
     "StepSchedule",
     "extends_ours",
     "find_agent",
+    "join",
     "load_pretrained",
     "select_images",
 ]

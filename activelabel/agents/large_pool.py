@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from activelabel.agents.mlp import PooledSelector
 from activelabel.baselines import KMedoids
 from activelabel.data.cohort import CLINICAL, FloatArray, IntArray
 from activelabel.data.derived import blocks
@@ -45,7 +44,8 @@ def select_images(
     """Choose K images by their features as they are, which are standardised as those that the model was trained on.
 
     The images are the ones that ``model.select`` chooses, largest logits first, from an observation of all of them. A
-    selector that is no :class:`~activelabel.agents.mlp.PooledSelector` is given that observation, and needs its memory.
+    selector that does not read blocks (:attr:`~activelabel.agents.policies.Selector.reads_blocks`) is given that
+    observation, and needs its memory.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def select_images(
             medoids = KMedoids(k).choose(pool, np.zeros((m, 0), np.float32), [k])[k]
             return (medoids if rows is None else rows[medoids]), np.zeros(k, np.float32)
     with torch.no_grad():
-        if isinstance(policy.selector, PooledSelector) and not policy.own_rule:
+        if policy.selector.reads_blocks and not policy.own_rule:
             logits, rule = policy.selector.score_blocks(parts), model.rule
         else:
             logits, rule = policy.scored(observed(slice(0, m)), [k], model.rule)[k]

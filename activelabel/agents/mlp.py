@@ -38,6 +38,11 @@ class PooledSelector(Selector):
     :meth:`context_of_blocks`.
     """
 
+    @property
+    def reads_blocks(self) -> bool:
+        """See :class:`~activelabel.agents.policies.Selector`."""
+        return True
+
     @abstractmethod
     def read(self, images: Tensor) -> Tensor:
         """Return what the pool is summed up by, ``(B, n, f)``, from images ``(B, n, input_dim)``."""
@@ -68,14 +73,9 @@ class PooledSelector(Selector):
         return self.score(seen, self.context(seen))
 
     def score_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
-        """Return logits ``(B, N)`` of a pool that is too large to be one tensor; its blocks are read twice.
+        """See :class:`~activelabel.agents.policies.Selector`; the blocks are read twice.
 
         Equal to those of :meth:`forward` but for the rounding of the mean, whose sum over blocks is in float64.
-
-        Parameters
-        ----------
-        blocks: returns the pool from its beginning each time: float32 ``(B, n, input_dim)``, the n of which add up to
-            N.
         """
         context, n = self.context_of_blocks(blocks)
         # Into one tensor: many small ones that are kept would lie between the freed large ones and hold their memory.

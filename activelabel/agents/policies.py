@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -39,6 +39,21 @@ class Selector(nn.Module, ABC):
         self.to_empty(device="cpu")
         self.reset_parameters(torch_stream(0, "weights"))
 
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether it can :meth:`score_blocks`."""
+        return False
+
+    def score_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
+        """Return logits ``(B, N)`` of a pool that is too large to be one tensor.
+
+        Parameters
+        ----------
+        blocks: returns the pool from its beginning each time: float32 ``(B, n, input_dim)``, the n of which add up to
+            N.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads a pool as a whole")
+
     @abstractmethod
     def _make_layers(self, input_dim: int, hidden: int) -> None:
         """Make the layers; their weights are drawn afterwards."""
@@ -50,6 +65,40 @@ class Selector(nn.Module, ABC):
     @abstractmethod
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw the weights as PyTorch's own layers do, from the given generator."""
+
+
+class Ensemble(Selector):
+    """Several networks of one kind; the logit of an image is the mean of theirs.
+
+    Parameters
+    ----------
+    members: the networks.
+    """
+
+    def __init__(self, members: Iterable[Selector]) -> None:
+        nn.Module.__init__(self)  # the layers are the members', which are made already
+        self.members = nn.ModuleList(members)
+
+    def _make_layers(self, input_dim: int, hidden: int) -> None:
+        raise NotImplementedError("an ensemble is made of its members")
+
+    @property
+    def reads_blocks(self) -> bool:
+        """See :class:`Selector`."""
+        return all(member.reads_blocks for member in self.members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See :class:`Selector`."""
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw the weights of one member after the other."""
+        for member in self.members:
+            member.reset_parameters(generator)  # type: ignore[operator]
+
+    def score_blocks(self, blocks: Callable[[], Iterable[Tensor]]) -> Tensor:
+        """See :class:`Selector`; each member reads the blocks."""
+        return torch.stack([member.score_blocks(blocks) for member in self.members]).mean(dim=0)  # type: ignore[operator]
 
 
 def draw_weights(layer: nn.Module, fan_in: int, generator: torch.Generator) -> None:
@@ -75,10 +124,12 @@ class SelectorPolicy(BasePolicy):
     hidden: units of the network's layers.
     init_seed: of the weights.
     optimizer_class, optimizer_kwargs: by default Adam.
+    members: networks whose logits are averaged, with weights of their own. What :func:`~activelabel.agents.join` makes
+        of several trainings has as many; trained further, or from the start, they learn together as one network.
 
     Raises
     ------
-    SettingsError: if the inputs are none, unknown or not in the observation, or ``hidden`` is below 1.
+    SettingsError: if the inputs are none, unknown or not in the observation, or ``hidden`` or ``members`` below 1.
     """
 
     selector_class: ClassVar[type[Selector]]
@@ -98,6 +149,7 @@ class SelectorPolicy(BasePolicy):
         init_seed: int = 0,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        members: int = 1,
     ) -> None:
         super().__init__(observation_space, action_space)
         if not inputs:
@@ -109,11 +161,13 @@ class SelectorPolicy(BasePolicy):
             raise SettingsError(
                 f"the policy reads {', '.join(inputs)} from a Dict observation; the env gives {observation_space}."
             )
-        if hidden < 1:
-            raise SettingsError(f"hidden={hidden} must be at least 1.")
+        for name, value in {"hidden": hidden, "members": members}.items():
+            if value < 1:
+                raise SettingsError(f"{name}={value} must be at least 1.")
         self.inputs = tuple(inputs)
         self.dims = {name: int(observation_space[name].shape[-1]) for name in self.inputs}  # type: ignore[index]
-        self.selector = self.selector_class(sum(self.dims.values()) + self.n_extra, hidden)
+        made = [self.selector_class(sum(self.dims.values()) + self.n_extra, hidden) for _ in range(members)]
+        self.selector = made[0] if members == 1 else Ensemble(made)
         self.selector.reset_parameters(torch_stream(init_seed, "weights"))
         self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **(optimizer_kwargs or {}))  # type: ignore[call-arg]
 

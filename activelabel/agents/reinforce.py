@@ -72,7 +72,7 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     policy_kwargs: see :class:`~activelabel.agents.policies.BiLSTMPolicy`,
         :class:`~activelabel.agents.gated.GatedPolicy`, :class:`~activelabel.agents.mlp.DeepSetsPolicy`,
         :class:`~activelabel.agents.mlp.MLPPolicy` and
-        :class:`~activelabel.agents.anchored.AnchoredPolicy`.
+        :class:`~activelabel.agents.anchored.AnchoredPolicy`; ``members``: see :func:`~activelabel.agents.join`.
     stats_window_size, tensorboard_log, verbose, device: as in Stable-Baselines3.
     seed: of weights, selections and env. No global generator is touched. None draws one.
     precision: ``"float32"``, or ``"bfloat16"``: in training the network multiplies in it, which takes less time on a

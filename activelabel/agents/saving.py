@@ -108,6 +108,26 @@ def restore(
 ) -> Reinforce:
     """Make the model of a header and its tensors; see :meth:`Reinforce.load` for the rest."""
     check_header(header)
+    _check_members(header, tensors)
+    model = without_weights(cls, header, device)
+    load_state(model.policy, tensors["policy"])
+    load_optimizer(model.policy.optimizer, tensors["optimizer"])
+    if tensors["standardizer"]:
+        model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
+    if tensors.get("familiarity"):  # files of earlier versions have none
+        model.familiarity = Familiarity.of_arrays({n: t.numpy() for n, t in tensors["familiarity"].items()})
+        d = header["observation"]["pool"]["shape"][-1]
+        if len(model.familiarity.centre) != d:
+            raise ValueError(f"pools of {d} numbers an image, compared with {len(model.familiarity.centre)}")
+    restore_counters(model, header)
+    model._train_rng.set_state(tensors["generators"]["train"])
+    model._predict_rng.set_state(tensors["generators"]["predict"])
+    model.notes = header["notes"]
+    return model
+
+
+def without_weights(cls: type[Reinforce], header: dict[str, Any], device: torch.device | str) -> Reinforce:
+    """Make the model of a header, with the weights that its seed gives, and without an env."""
     settings = {**header["settings"], "learning_rate": StepSchedule(**header["learning_rate"])}
     check_types(settings, {"batch_size": int, "n_samples": int, "replacement": bool, "seed": int})
     model = cls(
@@ -129,20 +149,20 @@ def restore(
     model._setup_lr_schedule()
     model.set_random_seed(model.seed)
     model._build_policy()
-    load_state(model.policy, tensors["policy"])
-    load_optimizer(model.policy.optimizer, tensors["optimizer"])
-    if tensors["standardizer"]:
-        model.standardizer = Standardizer(**{name: t.numpy() for name, t in tensors["standardizer"].items()})
-    if tensors.get("familiarity"):  # files of earlier versions have none
-        model.familiarity = Familiarity.of_arrays({n: t.numpy() for n, t in tensors["familiarity"].items()})
-        d = header["observation"]["pool"]["shape"][-1]
-        if len(model.familiarity.centre) != d:
-            raise ValueError(f"pools of {d} numbers an image, compared with {len(model.familiarity.centre)}")
-    restore_counters(model, header)
-    model._train_rng.set_state(tensors["generators"]["train"])
-    model._predict_rng.set_state(tensors["generators"]["predict"])
-    model.notes = header["notes"]
     return model
+
+
+def _check_members(header: dict[str, Any], tensors: dict[str, Any]) -> None:
+    """Check that there are weights for every member of an ensemble, before any is made.
+
+    Raises
+    ------
+    ValueError: if there are not.
+    """
+    members = header["policy_kwargs"].get("members", 1)
+    found = {name.split(".")[2] for name in tensors["policy"] if name.startswith("selector.members.")}
+    if members != max(1, len(found)):
+        raise ValueError(f"{reprlib.repr(members)} members, and weights of {len(found)}")
 
 
 def check_header(header: dict[str, Any]) -> None:

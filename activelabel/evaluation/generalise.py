@@ -5,7 +5,8 @@ selectors learn from made-up conditions as well (:mod:`activelabel.envs.augmenta
 :data:`SELECTORS_TRIED` is trained while some of the seen conditions are left out, the conditions in turn
 (:func:`groups`). It validates on unseen images of the conditions that it was trained on and of those left out, and what
 counts is the mean of the two: AUROC less that of K-Medoids on the same tasks. Selector and number of updates are chosen
-together; then it is trained on all seen conditions for so many updates.
+together; then it is trained on all seen conditions for so many updates, several times, and the mean of the logits of
+these trainings chooses (:mod:`activelabel.agents.ensemble`).
 
 Two things keep it from doing harm where it has not proved itself:
 
@@ -17,7 +18,9 @@ Two things keep it from doing harm where it has not proved itself:
 
 Of fewer than :data:`ENOUGH` conditions none is left out: a training on one condition alone does not show what several
 teach. The selectors validate on unseen images of these conditions, nothing is known of others and no guard can be
-judged, and the choice says so.
+judged, and the choice says so. Nothing says when to stop, so that it is trained for all the updates; and a selector
+that chooses freely of the whole pool, which is the one that can do most harm, has to gain :data:`FREEDOM` more than one
+that is bound to clusters.
 
 ::
 
@@ -39,6 +42,9 @@ FOLDS = 2
 
 ENOUGH = 3
 """Conditions from which on some are left out, and an interval over them is made."""
+
+FREEDOM = 0.01
+"""What a free choice of the whole pool has to gain more, on conditions of the training, where none can be left out."""
 
 SELECTORS_TRIED: dict[str, dict[str, Any]] = {
     "mlp": {"selector": "mlp", "hidden": 128},
@@ -135,15 +141,19 @@ class Choice:
     def of(cls, left_out: Sequence[tuple[str, ...]], trials: dict[str, list[Trial]]) -> Choice:
         """Choose the selector and the number of updates of the largest worth; of equal ones the first, and the fewest.
 
-        Those that do no harm on conditions that were left out come before those that do.
+        Those that do no harm on conditions that were left out come before those that do. Where none was, the updates
+        are all, and a selector that is not bound to clusters is worth :data:`FREEDOM` less.
 
         Parameters
         ----------
         left_out: the groups of conditions.
         trials: see the class.
         """
-        every = [(name, trial) for name, own in trials.items() for trial in own]
-        selector, best = max(every, key=lambda each: (each[1].on_others >= 0, each[1].worth))
+        every = [(name, trial, 0.0) for name, own in trials.items() for trial in own]
+        if not any(left_out):
+            bound = [name for name, own in SELECTORS_TRIED.items() if "anchor" in own]
+            every = [(name, own[-1], 0.0 if name in bound else 0.5 * FREEDOM) for name, own in trials.items()]
+        selector, best, _ = max(every, key=lambda each: (each[1].on_others >= 0, each[1].worth - each[2]))
         harmless = best.on_others >= 0 and best.worth > 0
         return cls(selector, best.updates, best.chooses_of if harmless else CLUSTERING, tuple(left_out), trials)
 

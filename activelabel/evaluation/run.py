@@ -148,7 +148,7 @@ class Run(ABC):
             return
         logger = training_logger(self.folder if own else self.folder / name, model.num_timesteps)
         model.set_logger(logger)
-        what = "training" if own else f"training the {name} baseline"
+        what = "training" if own else f"training {name}"
         try:
             with tqdm(total=shown[0], unit=shown[1], desc=what, disable=not self.progress, dynamic_ncols=True) as bar:
                 model.learn(left, callback=watch(self.folder / f"{name}.zip", last, bar), reset_num_timesteps=False)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from activelabel.agents import Reinforce, extends_ours
+from activelabel.agents import Reinforce, extends_ours, join
 from activelabel.baselines import BASELINES, make_baseline
 from activelabel.data import Cohort
 from activelabel.envs import SelectiveLabelVectorEnv
@@ -20,7 +20,7 @@ from activelabel.envs.selections import check_k
 from activelabel.errors import SettingsError
 from activelabel.evaluation.audit import Audit, audit
 from activelabel.evaluation.board import Views
-from activelabel.evaluation.generalise import FREE, GUARDED, SELECTORS_TRIED, Choice, Trial, groups
+from activelabel.evaluation.generalise import CLUSTERING, FREE, GUARDED, SELECTORS_TRIED, Choice, Trial, groups
 from activelabel.evaluation.leaving_out import JUDGED, LeftOutValidation, learn_familiarity
 from activelabel.evaluation.plugged import PluggedAgent, PluggedMetaValidation, check_choices
 from activelabel.evaluation.protocol import Strategy, play
@@ -30,12 +30,14 @@ from activelabel.evaluation.selections import collect
 from activelabel.evaluation.selective_report import SelectiveReport, build_report
 from activelabel.evaluation.validation import MetaValidation
 from activelabel.plugins import file_name
+from activelabel.seeding import stream
 from activelabel.settings import SelectiveRunSettings
 from activelabel.settings.selective import check_strategies
 
 
 class SelectiveRun(Run):
-    """A run of ``SelectiveLabel-v0``; ``clinical.zip`` is the clinical baseline once it was asked for.
+    """A run of ``SelectiveLabel-v0``; ``clinical.zip`` is the clinical baseline once it was asked for, ``member-0.zip``
+    and on are the trainings of an ensemble.
 
     A model that is there brings its standardisation; without one it is fitted on the training part.
 
@@ -89,11 +91,17 @@ class SelectiveRun(Run):
     def best(self) -> str:
         """See :class:`~activelabel.evaluation.run.Run`."""
         notes = self.model().notes
+        members = notes.get("members", [])
+        of_all = f"the mean of the logits of {len(members)} trainings"
         if "choice" in notes:
-            return Choice.from_notes(notes["choice"]).summary()
+            return Choice.from_notes(notes["choice"]).summary() + (f"; {of_all}" if members else "")
         left_out = self.settings.left_out
         on = f" of {', '.join(left_out)}, left out of training" if left_out else ""
-        return f"best on meta-validation{on}: update {notes['best_update']}, AUROC {notes['best']:.3f}"
+        best = f"best on meta-validation{on}: update"
+        if members:
+            updates = ", ".join(str(member["best_update"]) for member in members)
+            return f"{of_all}, each {best} {updates}; together AUROC {notes['best']:.3f}"
+        return f"{best} {notes['best_update']}, AUROC {notes['best']:.3f}"
 
     def choice(self) -> list[str]:
         """See :class:`~activelabel.evaluation.run.Run`."""
@@ -108,17 +116,37 @@ class SelectiveRun(Run):
         To generalise, the runs that leave conditions out are made first, in the folder ``search``.
         """
         if not self.settings.generalise:
-            self._train("model", None, self.settings)
+            self._train_model(self.settings)
         elif not self._finished():
             choice = self._choose()
             chosen = {**SELECTORS_TRIED[choice.selector], "updates": choice.updates, "val_every": choice.updates}
-            self._train("model", None, replace(self.settings, **chosen), {"choice": choice.notes()})
+            if choice.chooses_of == CLUSTERING:
+                chosen["members"] = 1  # it is never asked
+            self._train_model(replace(self.settings, **chosen), {"choice": choice.notes()})
             if choice.chooses_of != FREE:
                 self._guard(choice)
 
+    def _train_model(self, s: SelectiveRunSettings, kept: dict[str, Any] | None = None) -> None:
+        """Train the run's own model, or the members of the ensemble that it is."""
+        if s.members == 1:
+            self._train("model", None, s, kept)
+            return
+        members = []
+        for i in range(s.members):
+            name = f"member-{i}"
+            # The first is what a single training of this seed is.
+            seed = int(stream(s.seed, "member", i).integers(2**31)) if i else s.seed
+            self._train(name, None, replace(s, seed=seed))
+            members.append(self.agent.load(self.folder / f"{name}.zip", device=s.device))
+        model = join(members)
+        reached = float(play(self.val, model, [model.k], s.val_tasks)[model.k].reward.mean())
+        of_members = [{name: member.notes[name] for name in ("best_update", "best")} for member in members]
+        model.notes = {"best": reached, "members": of_members, **(kept or {})}
+        model.save(self.folder / "model.zip")
+
     def _finished(self) -> bool:
         best = self.folder / "model.zip"
-        if not (best.exists() and (self.folder / "checkpoint.zip").exists()):
+        if not best.exists():
             return False
         model = Reinforce.load(best, device="cpu")  # of the only validation, after the last update
         choice = Choice.from_notes(model.notes["choice"])
@@ -138,7 +166,7 @@ class SelectiveRun(Run):
         for name, own in SELECTORS_TRIED.items():
             found = []
             for i, group in enumerate(left_out):
-                settings = replace(self.settings, generalise=False, against=(), left_out=group, **own)
+                settings = replace(self.settings, generalise=False, against=(), left_out=group, members=1, **own)
                 folder = self.folder / "search" / f"{file_name(name)}-{i}"
                 run = SelectiveRun(folder, settings, self.progress, self.cohort)
                 run.write_config()

@@ -22,7 +22,7 @@ STRATEGIES = (*BASELINES, "clinical")
 GENERALISE: dict[str, Any] = {
     **{"generalise": True, "updates": 200, "val_every": 40, "batch_size": 32, "n_samples": 8},
     **{"baseline": "leave-one-out", "replacement": False, "learning_rate": 1e-3, "lr_factor": 0.1, "lr_start": 0.6},
-    **{"task_augmentation": 0.5},
+    **{"task_augmentation": 0.5, "members": 5},
 }
 """What ``--generalise`` brings with it, the same on every preset."""
 
@@ -52,7 +52,8 @@ class SelectiveRunSettings(OracleSettings):
     agents: ClassVar[tuple[str, ...]] = ("reinforce",)
     of_agents: ClassVar[tuple[str, ...]] = (
         *("n_samples", "baseline", "replacement", "learning_rate", "lr_factor", "lr_start"),
-        *("selector", "hidden", "anchor", "anchor_distance", "clusters_share", "inputs", "precision", "generalise"),
+        *("selector", "hidden", "anchor", "anchor_distance", "clusters_share", "inputs", "members", "precision"),
+        *("generalise",),
     )
 
     env: str = "SelectiveLabel-v0"
@@ -123,6 +124,8 @@ class SelectiveRunSettings(OracleSettings):
     """Of the anchored selectors: share of the K images that are bound to a cluster each; the rest is free."""
     inputs: tuple[str, ...] = ("pool",)
     """What the selector sees of an image: pool, clinical, or both."""
+    members: int = 1
+    """Trainings with seeds of their own, the mean of whose logits is what chooses: an ensemble."""
     precision: str = "float32"
     """Float32, or bfloat16, in which a processor or GPU that has it trains the selector in less time."""
     val_every: int = 20
@@ -139,7 +142,7 @@ class SelectiveRunSettings(OracleSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         SelectiveLabelSettings.make(**self.env_arguments())
-        self._at_least_one(("updates", "batch_size", "val_every", "val_tasks", "test_tasks", "hidden"))
+        self._at_least_one(("updates", "batch_size", "val_every", "val_tasks", "test_tasks", "hidden", "members"))
         if not self.k <= (self.val_pool or self.pool):
             raise SettingsError(f"k={self.k} images cannot be chosen from validation pools of {self.val_pool}.")
         for k in self.eval_k:
