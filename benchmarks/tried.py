@@ -14,26 +14,21 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from torch import Tensor
 
 from activelabel.agents import AnchoredPolicy, GatedAnchoredPolicy, MLPPolicy, Reinforce
-from activelabel.agents.policies import Selector, SelectorPolicy
-from activelabel.agents.selection import top
+from activelabel.agents.policies import Ensemble, Selector, SelectorPolicy
 from activelabel.cli import run_command
 from activelabel.data import Cohort
-from activelabel.data.cohort import IntArray
 from activelabel.envs import SelectiveLabelEngine
 from activelabel.evaluation import SelectiveRun
 from activelabel.evaluation.protocol import Strategy, play
@@ -41,6 +36,7 @@ from activelabel.settings import SelectiveRunSettings
 from benchmarks import left_out
 from benchmarks.tried_selectors import (
     COMPONENTS,
+    KINDS,
     AttentionPolicy,
     ClustersPolicy,
     DisturbedPolicy,
@@ -97,6 +93,7 @@ VARIANTS: dict[str, Variant] = {
     "task augmentation": Variant(settings={"selector": "mlp", "task_augmentation": 0.5}),
     "gated, anchored": Variant(GatedAnchoredPolicy, settings=_GATED),
     "the same, task augmentation": Variant(GatedAnchoredPolicy, settings={**_GATED, "task_augmentation": 0.5}),
+    "gated, anchored, ensemble of 5": Variant(GatedAnchoredPolicy, settings=_GATED, members=5),
 }
 """What is tried, by the name in the table."""
 
@@ -133,6 +130,8 @@ def learner(variant: Variant, run: SelectiveRun, seed: int) -> Reinforce:
     if variant.tasks is not None:
         engine.sampler = variant.tasks(engine)
     model = Reinforce(env=run.train_env, **{**arguments, "policy": variant.policy, "policy_kwargs": own, "seed": seed})
+    if isinstance(model.policy, AnchoredPolicy):
+        model.policy.cache = KINDS["k-medoids"]
     model.set_logger(Logger(None, []))  # SB3's own would make a folder
     return model
 
@@ -171,39 +170,6 @@ def auroc(run: SelectiveRun, strategy: Strategy) -> float:
     return float(play(run.val, strategy, [k], run.settings.val_tasks)[k].reward.mean())
 
 
-class Ensemble:
-    """Chooses by the mean of the logits of several networks, those of each scaled to mean 0 and deviation 1 in a pool.
-
-    Parameters
-    ----------
-    policy: that reads the observations.
-    networks: that score the images.
-    """
-
-    def __init__(self, policy: SelectorPolicy, networks: Sequence[Selector]) -> None:
-        self.policy, self.networks = policy, networks
-
-    def select(
-        self, observation: dict[str, NDArray[Any]], ks: Sequence[int], deterministic: bool = True
-    ) -> dict[int, IntArray]:
-        """See :meth:`Reinforce.select`; the images of the largest means are chosen."""
-        tensors, _ = self.policy.tensors(observation)
-        with torch.no_grad():
-            images = self.policy.images(tensors)
-            mean = torch.stack([standardised(network(images)) for network in self.networks]).mean(dim=0)
-        return {k: top(mean, k).cpu().numpy() for k in ks}
-
-    def predict(self, observation: dict[str, NDArray[Any]], *_: Any, **__: Any) -> tuple[IntArray, Any]:
-        """Refuse: how many images are wanted is not known here."""
-        raise NotImplementedError("call select()")
-
-
-def standardised(logits: Tensor) -> Tensor:
-    """Return logits ``(B, N)`` with mean 0 and deviation 1 in each row; equal ones are 0."""
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    return centred / centred.std(dim=-1, keepdim=True).clamp_min(1e-12)
-
-
 def gains(name: str, settings: SelectiveRunSettings, cohort: Cohort | None = None) -> dict[str, list[float]]:
     """Return AUROC less K-Medoids' on what is left out, at each validation, by row of the table.
 
@@ -225,9 +191,11 @@ def gains(name: str, settings: SelectiveRunSettings, cohort: Cohort | None = Non
         singly = (np.mean([judge.values for judge in judges], axis=0) - clustering).tolist()
         if variant.members == 1:
             return {name: singly}
-        moments = zip(*(judge.networks for judge in judges), strict=True)
-        together = [auroc(run, Ensemble(model.policy, networks)) - clustering for networks in moments]
-    return {name: together, "its members": singly}
+        together = []
+        for networks in zip(*(judge.networks for judge in judges), strict=True):
+            model.policy.selector = Ensemble(networks)
+            together.append(auroc(run, model) - clustering)
+    return {name: together, f"{name}: members": singly}
 
 
 def measure(s: Settings) -> None:

@@ -5,7 +5,6 @@ All give exact log-probabilities of what was drawn, and take their random number
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from activelabel.agents.anchored import AnchoredPolicy, Clustering, OnePerCluster, cluster_around, cluster_pool
+from activelabel.agents.anchored import (
+    AnchoredPolicy,
+    ClusterCache,
+    Clustering,
+    OnePerCluster,
+    cluster_around,
+    cluster_pool,
+)
 from activelabel.agents.mlp import MLPPolicy, MLPSelector
 from activelabel.agents.policies import Selector, SelectorPolicy, draw_weights
 from activelabel.agents.selection import SelectionRule, WithoutReplacement, entropy_of_a_draw, log_prob_in_order, top
@@ -36,28 +42,11 @@ ROTATIONS = 8
 HEADS = 4
 """Of the attention; the units of the layers are a multiple of it."""
 
+SHARED_BYTES = 2**28
+"""Memory of the clusterings of one kind; those of six trainings of 160 updates take two thirds of it."""
+
 FORBIDDEN = -1e9
 """Logit of an image that may not be chosen; not minus infinity, so that entropies are numbers."""
-
-
-class Remembered:
-    """What a function makes of a pool and a number, each computed once.
-
-    Parameters
-    ----------
-    compute: the function.
-    """
-
-    def __init__(self, compute: Callable[[FloatArray, int], Any]) -> None:
-        self._compute = compute
-        self._kept: dict[tuple[bytes, int], Any] = {}
-
-    def __call__(self, pool: FloatArray, c: int) -> Any:
-        """Return what it makes of a pool float32 ``(N, d)`` and ``c``."""
-        key = hashlib.blake2b(np.ascontiguousarray(pool).data, digest_size=16).digest(), c
-        if key not in self._kept:
-            self._kept[key] = self._compute(pool, c)
-        return self._kept[key]
 
 
 # -- clusters of other kinds ------------------------------------------------------------------------------------------
@@ -73,14 +62,19 @@ def cells(baseline: type[Baseline], pool: FloatArray, c: int) -> Clustering:
     return cluster_around(pool, chosen_by(baseline, pool, c))
 
 
-KINDS: dict[str, Callable[[FloatArray, int], Clustering]] = {
+_KINDS: dict[str, Callable[[FloatArray, int], Clustering]] = {
     "k-medoids": cluster_pool,
     "k-medoids, cosine": lambda pool, c: cluster_pool(unit(pool), c),
     "k-center": partial(cells, OneShotKCenter),
     "typiclust": partial(cells, OneShotTypiClust),
     "facility location": partial(cells, FacilityLocation),
 }
-"""Clusterings of a pool by name."""
+
+KINDS = {name: ClusterCache(SHARED_BYTES, compute) for name, compute in _KINDS.items()}
+"""Clusterings of a pool by name, shared by all policies of a process: their tasks are the same."""
+
+MEDOIDS = ClusterCache(SHARED_BYTES, partial(chosen_by, KMedoids))
+"""The images that K-Medoids chooses of a pool."""
 
 
 class ClustersPolicy(AnchoredPolicy):
@@ -99,7 +93,7 @@ class ClustersPolicy(AnchoredPolicy):
 
     def __init__(self, *arguments: Any, kinds: Sequence[str] = ("k-medoids",), **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.kinds = [Remembered(KINDS[kind]) for kind in kinds]
+        self.kinds = [KINDS[kind].get for kind in kinds]
         self._rng = torch_stream(named.get("init_seed", 0), "clusterings")
 
     def scored(
@@ -297,10 +291,6 @@ class OfMedoidsPolicy(MLPPolicy):
 
     own_rule = True
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._medoids = Remembered(partial(chosen_by, KMedoids))
-
     def scored(
         self, observation: dict[str, Tensor], ks: Sequence[int], rule: SelectionRule
     ) -> dict[int, tuple[Tensor, SelectionRule]]:
@@ -308,7 +298,7 @@ class OfMedoidsPolicy(MLPPolicy):
         logits, pools = self(observation), observation[self.inputs[0]].cpu().numpy()
         found: dict[int, tuple[Tensor, SelectionRule]] = {}
         for k in ks:
-            medoids = np.stack([self._medoids(pool, min(2 * k, len(pool))) for pool in pools])
+            medoids = np.stack([MEDOIDS.get(pool, min(2 * k, len(pool))) for pool in pools])
             barred = torch.ones_like(logits, dtype=torch.bool)
             barred.scatter_(-1, torch.from_numpy(medoids).to(self.device), False)
             found[k] = logits.masked_fill(barred, FORBIDDEN), WithoutReplacement()

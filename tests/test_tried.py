@@ -78,18 +78,25 @@ def test_the_mlp_is_that_of_the_package(cohort: Cohort, tmp_path: Path) -> None:
     assert tried.gains("mlp", settings("mlp"), cohort)["mlp"][: len(expected)] == expected
 
 
-def test_an_ensemble_chooses_by_the_mean_of_standardised_logits(cohort: Cohort, tmp_path: Path) -> None:
-    found = run("mlp", tmp_path, cohort)
-    models = [tried.learner(tried.VARIANTS["mlp"], found, seed) for seed in range(2)]
-    observation = found.val.observe(found.val.tasks(range(3)))
-    networks = [model.policy.selector for model in models]
-    together = tried.Ensemble(models[0].policy, networks).select(observation, [4])[4]
+def test_an_ensemble_is_judged_beside_its_members(cohort: Cohort, tmp_path: Path) -> None:
+    variant, own = tried.VARIANTS["ensemble of 5"], settings("ensemble of 5")
+    rows = tried.gains("ensemble of 5", own, cohort)
+    assert list(rows) == ["ensemble of 5", "ensemble of 5: members"]
+    found, judges = run("ensemble of 5", tmp_path, cohort), []
+    for i in range(variant.members):
+        judges.append(tried.Judge(found))
+        model = tried.learner(variant, found, own.seed * variant.members + i)
+        model.learn(own.updates * own.batch_size, callback=judges[-1], log_interval=0)
+    clustering = found.references["kmedoids"]
+    members = np.array([judge.values for judge in judges]) - clustering
+    assert rows["ensemble of 5: members"] == pytest.approx(members.mean(axis=0).tolist())
+    last = [judge.networks[-1] for judge in judges]
+    observation = found.val.observe(found.val.tasks(range(own.val_tasks)))
     images = torch.from_numpy(observation["pool"])
-    logits = np.stack([network(images).detach().numpy() for network in networks])
-    logits = (logits - logits.mean(axis=-1, keepdims=True)) / logits.std(axis=-1, keepdims=True)
-    assert np.array_equal(np.sort(together), np.sort(np.argsort(-logits.mean(axis=0))[:, :4]))
-    alone = tried.Ensemble(models[0].policy, networks[:1]).select(observation, [4])[4]
-    assert np.array_equal(alone, models[0].select(observation, [4])[4])
+    logits = np.stack([network(images).detach().numpy() for network in last]).mean(axis=0)
+    chosen = np.argsort(-logits, axis=1, kind="stable")[:, None, : own.k]
+    reward = found.val.score(found.val.tasks(range(own.val_tasks)), chosen).reward
+    assert rows["ensemble of 5"][-1] == pytest.approx(reward.mean() - clustering)
 
 
 def test_rotations_are_orthogonal() -> None:

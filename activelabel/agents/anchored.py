@@ -44,7 +44,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -147,20 +147,24 @@ class ClusterCache:
     Parameters
     ----------
     limit: memory in bytes.
+    compute: what makes one of a pool and a number; what it returns has ``nbytes``.
     """
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, limit: int = CACHE_BYTES, compute: Callable[[NDArray[np.float32], int], Any] = cluster_pool
+    ) -> None:
         self.limit = limit
+        self.compute = compute
         self.nbytes = 0
         """Memory in use."""
         self.hits = 0
         """Clusterings that were found."""
         self.misses = 0
         """Clusterings that were made."""
-        self._kept: OrderedDict[tuple[bytes, tuple[int, ...], int], Clustering] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, tuple[int, ...], int], Any] = OrderedDict()
 
-    def get(self, pool: NDArray[np.float32], c: int) -> Clustering:
-        """Return the ``c`` clusters of a pool float32 ``(N, d)``; see :func:`cluster_pool`."""
+    def get(self, pool: NDArray[np.float32], c: int) -> Any:
+        """Return what is made of a pool float32 ``(N, d)`` and ``c``, by default its :class:`Clustering`."""
         key = (hashlib.blake2b(np.ascontiguousarray(pool).data, digest_size=16).digest(), pool.shape, c)
         found = self._kept.get(key)
         if found is not None:
@@ -168,7 +172,7 @@ class ClusterCache:
             self._kept.move_to_end(key)
             return found
         self.misses += 1
-        made = cluster_pool(pool, c)
+        made = self.compute(pool, c)
         self._kept[key] = made
         self.nbytes += made.nbytes
         while self.nbytes > self.limit:

@@ -92,5 +92,7 @@ def read_model(path: str | os.PathLike[str], agent: str | None = None) -> tuple[
     except CheckpointError:
         raise
     except DAMAGED as error:
-        raise CheckpointError(f"{path}: damaged or not a model file ({first_line(error)}).") from None
+        raise CheckpointError(
+            f"{path}: damaged or not a model file ({first_line(error)}). Use a copy of it, or train again."
+        ) from None
     return header, tensors
