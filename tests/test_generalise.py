@@ -260,7 +260,7 @@ def test_few_conditions_are_validated_on_themselves(
 def test_the_command_line_brings_the_settings_with_it() -> None:
     settings = preset("kather", data="kather.npz", generalise=True)
     assert (settings.generalise, settings.updates, settings.batch_size) == (True, 200, 32)
-    assert (settings.task_augmentation, settings.members) == (0.5, 5)
+    assert (settings.task_augmentation, settings.members) == (0.5, 3)
     assert settings.conditions is not None
     with pytest.raises(SettingsError, match=r"generalise chooses a selector of reinforce.*; 'ddqn' has none"):
         preset("kather", env="ActiveLabel-v0", generalise=True)

@@ -10,6 +10,7 @@ from activelabel import plugins
 from activelabel.agents.anchored import AnchoredPolicy, GatedAnchoredPolicy
 from activelabel.agents.arguments import StepSchedule
 from activelabel.agents.ddqn import DDQN
+from activelabel.agents.discriminant import DiscriminantPolicy
 from activelabel.agents.ensemble import join
 from activelabel.agents.familiarity import Familiarity
 from activelabel.agents.gated import GatedPolicy
@@ -89,6 +90,7 @@ __all__ = [
     "AnchoredPolicy",
     "BiLSTMPolicy",
     "DeepSetsPolicy",
+    "DiscriminantPolicy",
     "Familiarity",
     "GatedAnchoredPolicy",
     "GatedPolicy",

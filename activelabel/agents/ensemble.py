@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from activelabel.agents import saving
 from activelabel.agents.policies import Ensemble
 from activelabel.agents.reinforce import Reinforce
@@ -48,8 +51,14 @@ def join(models: Sequence[Reinforce]) -> Reinforce:
     members = selector.members if isinstance(selector, Ensemble) else [selector]
     for member, model in zip(members, models, strict=True):
         member.load_state_dict(model.policy.selector.state_dict())
+    joined.policy.load_state_dict(_besides_selector(first), strict=False)
     joined.standardizer = first.standardizer
     return joined
+
+
+def _besides_selector(model: Reinforce) -> dict[str, Tensor]:
+    """Return what a policy holds besides its network."""
+    return {name: value for name, value in model.policy.state_dict().items() if not name.startswith("selector.")}
 
 
 def _check(number: int, model: Reinforce, first: Reinforce) -> None:
@@ -65,6 +74,9 @@ def _check(number: int, model: Reinforce, first: Reinforce) -> None:
         raise SettingsError(f"model {number} is an ensemble itself; join what it was made of.")
     if model.familiarity is not None:
         raise SettingsError(f"model {number} leaves pools that are not familiar to K-Medoids; join models that do not.")
+    own, others = _besides_selector(model), _besides_selector(first)
+    if not all(torch.equal(own[name], others[name]) for name in others):
+        raise SettingsError(f"model {number} was prepared for another env than model 0.")
     both = model.standardizer, first.standardizer
     if None in both or not both[0].equals(both[1]):  # type: ignore[union-attr, arg-type]
         raise SettingsError(f"model {number} was trained on images that are scaled otherwise than those of model 0.")

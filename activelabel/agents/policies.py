@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from activelabel.agents.selection import SelectionRule
@@ -166,10 +167,23 @@ class SelectorPolicy(BasePolicy):
                 raise SettingsError(f"{name}={value} must be at least 1.")
         self.inputs = tuple(inputs)
         self.dims = {name: int(observation_space[name].shape[-1]) for name in self.inputs}  # type: ignore[index]
-        made = [self.selector_class(sum(self.dims.values()) + self.n_extra, hidden) for _ in range(members)]
+        made = [self.selector_class(self.input_dim, hidden) for _ in range(members)]
         self.selector = made[0] if members == 1 else Ensemble(made)
         self.selector.reset_parameters(torch_stream(init_seed, "weights"))
         self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **(optimizer_kwargs or {}))  # type: ignore[call-arg]
+
+    @property
+    def input_dim(self) -> int:
+        """Numbers an image that the network reads."""
+        return sum(self.dims.values()) + self.n_extra
+
+    def prepare(self, env: VecEnv) -> None:
+        """Take what the policy has to know of the env that it is to be trained on; once, when the agent is made.
+
+        Raises
+        ------
+        SettingsError: if the env does not know it.
+        """
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """Return logits ``(B, N)`` of an observation of tensors ``(B, N, f)``."""

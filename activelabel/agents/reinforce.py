@@ -20,6 +20,7 @@ from stable_baselines3.common.utils import safe_mean
 from activelabel.agents import saving
 from activelabel.agents.anchored import AnchoredPolicy, GatedAnchoredPolicy
 from activelabel.agents.arguments import check_arguments, check_precision
+from activelabel.agents.discriminant import DiscriminantPolicy
 from activelabel.agents.familiarity import Familiarity
 from activelabel.agents.gated import GatedPolicy
 from activelabel.agents.mlp import DeepSetsPolicy, MLPPolicy
@@ -41,6 +42,7 @@ SELECTORS: dict[str, type[SelectorPolicy]] = {
     "mlp": MLPPolicy,
     "anchored": AnchoredPolicy,
     "gated-anchored": GatedAnchoredPolicy,
+    "discriminant": DiscriminantPolicy,
 }
 """Every policy of REINFORCE by the name that the command line knows it by."""
 
@@ -59,7 +61,8 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
     Parameters
     ----------
     policy: ``"BiLSTMPolicy"`` (the paper's), ``"GatedPolicy"``, ``"DeepSetsPolicy"`` and ``"MLPPolicy"`` (in no order,
-        for large pools), ``"AnchoredPolicy"`` and ``"GatedAnchoredPolicy"`` (one image of each cluster), or a subclass
+        for large pools), ``"AnchoredPolicy"`` and ``"GatedAnchoredPolicy"`` (one image of each cluster),
+        ``"DiscriminantPolicy"`` (by one number an image), or a subclass
         of :class:`~activelabel.agents.policies.SelectorPolicy`.
     env: ``SelectiveLabel-v0`` in any form: an id (``batch_size`` copies played as one), a single env, a Gymnasium
         vector env (fastest), or a Stable-Baselines3 ``VecEnv``.
@@ -151,6 +154,7 @@ class Reinforce(SavedAgent, BaseAlgorithm):  # type: ignore[misc]  # load has ar
         self.set_random_seed(self.seed)
         self._adopt_env()
         self._build_policy()
+        self.policy.prepare(self.env)
 
     def _build_policy(self) -> None:
         kwargs = {"init_seed": self.seed, **self.policy_kwargs}

@@ -163,6 +163,10 @@ class TaskSampler:
                 "set or the other parts of the split smaller."
             )
 
+    def images(self) -> list[tuple[IntArray, IntArray]]:
+        """Return for each condition the rows of the images that are drawn for it: positive, negative."""
+        return list(zip(self._positives, self._negatives, strict=True))
+
     def batch(self, indices: Sequence[int] | IntArray) -> TaskBatch:
         """Return the tasks with the given numbers, which may be any non-negative integers."""
         drawn = [self._draw(int(index)) for index in indices]

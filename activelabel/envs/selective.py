@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from activelabel.data import Cohort, Standardizer, TaskBatch
 from activelabel.data.cohort import FloatArray, IntArray
 from activelabel.envs.asking import check_together
+from activelabel.envs.discriminant import Discriminant
 from activelabel.envs.rendering import FPS, MODES, VECTOR_MODES, Frame, Played, Renderer, Scene, SelectiveScenes
 from activelabel.envs.selective_engine import SelectiveLabelEngine, SelectiveLabelSettings
 from activelabel.envs.shared import (
@@ -131,6 +132,11 @@ class SelectiveLabelEnv(gym.Env[Observation, IntArray]):
     def standardizer(self) -> Standardizer:
         """The shift and scale that the observations were made with."""
         return self.engine.standardizer
+
+    @property
+    def discriminant(self) -> Discriminant:
+        """How conditions differ from normal images, in the training part."""
+        return self.engine.discriminant()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Draw a task; ``options={"task": i}`` chooses task ``i``."""
@@ -257,6 +263,11 @@ class SelectiveLabelVectorEnv(BatchedVectorEnv):
     def standardizer(self) -> Standardizer:
         """The shift and scale that the observations were made with."""
         return self.engine.standardizer
+
+    @property
+    def discriminant(self) -> Discriminant:
+        """How conditions differ from normal images, in the training part."""
+        return self.engine.discriminant()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -17,6 +17,7 @@ from activelabel.data.derived import largest
 from activelabel.devices import resolve_device
 from activelabel.envs.asking import NO_ANSWER, Oracle, Perfect, Questions, answered, check_together, draws_of, paid
 from activelabel.envs.augmentation import AugmentedSampler
+from activelabel.envs.discriminant import Discriminant
 from activelabel.envs.oracles import make_oracle
 from activelabel.envs.predictors import Predictor, make_predictor, support_auroc
 from activelabel.envs.selections import check_k, check_selections, first_occurrences, support_of
@@ -209,6 +210,11 @@ class SelectiveLabelEngine:
             self.origin = np.concatenate([self.origin, sampler.origin])
             self.features = torch.cat([self.features, torch.from_numpy(sampler.features).to(self.device)])
             self.clinical = torch.cat([self.clinical, self.clinical[torch.from_numpy(sampler.origin).to(self.device)]])
+
+    def discriminant(self) -> Discriminant:
+        """Return how images of the conditions of the tasks differ from normal ones, in the training part."""
+        train = self if self.settings.split == "train" else self.sibling(split="train")
+        return Discriminant.fit(self.features.cpu().numpy(), train.sampler.images())
 
     def rows_of(self, images: IntArray) -> IntArray:
         """Return the rows of the cohort of images of tasks; of one that was moved, the row that it was."""

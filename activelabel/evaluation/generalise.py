@@ -52,6 +52,7 @@ SELECTORS_TRIED: dict[str, dict[str, Any]] = {
         **{"selector": "gated-anchored", "hidden": 64, "anchor": 1.0, "anchor_distance": "cosine"},
         **{"learning_rate": 2e-3, "n_samples": 16},
     },
+    "discriminant": {"selector": "discriminant", "hidden": 16, "learning_rate": 5e-3},
 }
 """The settings that differ between what is tried, by name; the same for every data set."""
 

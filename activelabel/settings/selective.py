@@ -22,7 +22,7 @@ STRATEGIES = (*BASELINES, "clinical")
 GENERALISE: dict[str, Any] = {
     **{"generalise": True, "updates": 200, "val_every": 40, "batch_size": 32, "n_samples": 8},
     **{"baseline": "leave-one-out", "replacement": False, "learning_rate": 1e-3, "lr_factor": 0.1, "lr_start": 0.6},
-    **{"task_augmentation": 0.5, "members": 5},
+    **{"task_augmentation": 0.5, "members": 3},
 }
 """What ``--generalise`` brings with it, the same on every preset."""
 
@@ -113,7 +113,8 @@ class SelectiveRunSettings(OracleSettings):
     selector: str = "bilstm"
     """Bilstm (the paper), gated (per image, by its place in the pool), deep-sets (with mean and maximum of what it
     reads in the pool), mlp (with those of the images' numbers), anchored (an mlp, one image of each cluster of
-    K-Medoids), or gated-anchored (the same with what gated has for an mlp)."""
+    K-Medoids), gated-anchored (the same with what gated has for an mlp), or discriminant (by one number an image: its
+    place between normal images and the conditions of the training)."""
     hidden: int = 256
     """Units of the LSTM in each direction, or of each layer of the other selectors."""
     anchor: float = 3.0
