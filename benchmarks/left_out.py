@@ -43,6 +43,10 @@ SELECTORS: dict[str, dict[str, Any]] = {
 
 SETS: dict[str, dict[str, Any]] = {
     "kather": {"preset": "kather", "conditions": ("TUMOR", "STROMA"), "held_out": ("COMPLEX", "LYMPHO", "DEBRIS")},
+    "nih": {
+        **{"preset": "nih", "split_seed": 10, "val_pool": 24},
+        **{"conditions": ("Cardiomegaly", "Edema", "Infiltration"), "held_out": ("Atelectasis", "Effusion")},
+    },
     "synthetic": {"preset": "default"},
 }
 """Conditions of each data set, by the beginning of its file's name."""
@@ -53,7 +57,7 @@ class Settings:
     """What is trained."""
 
     data: tuple[str, ...] = ("synthetic",)
-    """Data sets: synthetic, or a file whose name begins with kather."""
+    """Data sets: synthetic, or a file whose name begins with kather or nih."""
     selectors: tuple[str, ...] = tuple(SELECTORS)
     """Rows of the table."""
     seeds: tuple[int, ...] = (0, 1, 2)

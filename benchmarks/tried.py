@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from activelabel.agents import AnchoredPolicy, GatedAnchoredPolicy, MLPPolicy, Reinforce
+from activelabel.agents import AnchoredPolicy, DiscriminantPolicy, GatedAnchoredPolicy, MLPPolicy, Reinforce
 from activelabel.agents.policies import Ensemble, Selector, SelectorPolicy
 from activelabel.cli import run_command
 from activelabel.data import Cohort
@@ -94,6 +94,7 @@ VARIANTS: dict[str, Variant] = {
     "gated, anchored": Variant(GatedAnchoredPolicy, settings=_GATED),
     "the same, task augmentation": Variant(GatedAnchoredPolicy, settings={**_GATED, "task_augmentation": 0.5}),
     "gated, anchored, ensemble of 5": Variant(GatedAnchoredPolicy, settings=_GATED, members=5),
+    "discriminant": Variant(DiscriminantPolicy, settings={"selector": "discriminant"}),
 }
 """What is tried, by the name in the table."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from activelabel.agents import DiscriminantPolicy, Reinforce, join
 from activelabel.baselines import KMedoids
-from activelabel.data import Cohort
+from activelabel.data import Cohort, derived
 from activelabel.envs import SelectiveLabelVectorEnv
 from activelabel.envs.discriminant import Discriminant
 from activelabel.errors import SettingsError
@@ -49,9 +49,20 @@ def test_the_direction_is_the_mean_difference_of_the_class_means(seed: int, cond
     assert found.direction.dtype == np.float32
 
 
+def test_images_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, images = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32), [(np.arange(30), np.arange(30, 50))]
+    whole = Discriminant.fit(x, images)
+    monkeypatch.setattr(derived, "ROWS", 7)
+    parts = Discriminant.fit(x, images)
+    np.testing.assert_allclose(parts.direction, whole.direction, rtol=1e-6)
+    assert parts.offset == pytest.approx(whole.offset)
+
+
 def test_images_that_are_all_alike_have_one_place() -> None:
-    found = Discriminant.fit(np.ones((4, 3), np.float32), [(np.arange(2), np.arange(2, 4))])
-    assert found.direction.tolist() == [0, 0, 0]
+    for n in (4, 7):
+        x = np.tile(np.array([0.1, 0.7, 0.3], np.float32), (n, 1))
+        found = Discriminant.fit(x, [(np.arange(2), np.arange(2, n))])
+        assert np.abs(found.direction).max() < 1e-9
     zeros = Discriminant.fit(np.zeros((4, 3), np.float32), [(np.arange(2), np.arange(2, 4))])
     assert (zeros.direction.tolist(), zeros.offset) == ([0, 0, 0], 0)
 

@@ -52,7 +52,7 @@ def join(models: Sequence[Reinforce]) -> Reinforce:
     for member, model in zip(members, models, strict=True):
         member.load_state_dict(model.policy.selector.state_dict())
     joined.policy.load_state_dict(_besides_selector(first), strict=False)
-    joined.standardizer = first.standardizer
+    joined.standardizer, joined.k = first.standardizer, first.k
     return joined
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import FloatArray, IntArray
+from activelabel.data.derived import blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,12 @@ class Discriminant:
         ends = [[_unit(features[rows].mean(axis=0, dtype=np.float64)) for rows in sides] for sides in images]
         direction = np.mean([positive - negative for positive, negative in ends], axis=0)
         rows = np.unique(np.concatenate([row for sides in images for row in sides]))
-        places = _unit(features[rows].astype(np.float64)) @ direction
-        deviation = places.std() or 1.0
+        places = np.concatenate(
+            [_unit(features[rows[part]].astype(np.float64)) @ direction for part in blocks(len(rows))]
+        )
+        deviation = places.std()
+        if deviation < 1e-9:  # images that differ by rounding alone; all are of length 1
+            deviation = 1.0
         return cls((direction / deviation).astype(np.float32), float(places.mean() / deviation))
 
 
