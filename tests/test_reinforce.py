@@ -368,7 +368,8 @@ def test_the_clinical_variables_can_be_the_input(
     model.learn(16)
     assert weights(model) != before
     images = model.policy.images(model.policy.tensors(model.env.reset())[0])
-    assert images.shape[-1] == (3 if inputs == ("clinical",) else 11)
+    of_pool = 1 if policy == "DiscriminantPolicy" else 8
+    assert images.shape[-1] == 3 + (of_pool if "pool" in inputs else 0)
     observation = model.env.reset()
     model.save(tmp_path / "m")
     back = Reinforce.load(tmp_path / "m", device="cpu")
