@@ -51,7 +51,8 @@ def load_pretrained(device: str = "auto") -> DDQN:
     ------
     CheckpointError: if the file is missing from the installation, or damaged.
     """
-    return DDQN.load(Path(str(importlib.resources.files("activelabel"))) / "pretrained" / "ddqn.zip", device=device)
+    folder = Path(str(importlib.resources.files("activelabel"))) / "pretrained"
+    return DDQN.load(folder / "ddqn.safetensors", device=device)
 
 
 def find_agent(name: str) -> Any:

@@ -66,7 +66,8 @@ class SavedAgent:
 
         Parameters
         ----------
-        path: ``.zip`` is added where there is no suffix. Streams are not supported.
+        path: ``.zip`` is added where there is no suffix; with ``.safetensors`` the file has that format. Streams are
+            not supported.
         exclude: parts of :attr:`optional` to leave out, enough to predict.
         include: must be empty: the file has one form.
         """
