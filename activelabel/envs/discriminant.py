@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from activelabel.data.cohort import FloatArray, IntArray
@@ -58,6 +59,5 @@ class Discriminant:
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return vectors ``(..., d)`` scaled to length 1; zeros stay."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    found: NDArray[np.float64] = vectors / np.where(lengths > 0, lengths, 1)
+    found: NDArray[np.float64] = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1).numpy()
     return found
